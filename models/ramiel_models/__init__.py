@@ -1,0 +1,45 @@
+"""The model zoo: published architectures in ONNX Script, with seeded random weights.
+
+`MODELS` names every model without importing any; `build` imports one family and builds from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["MODELS", "UnknownModelError", "build", "load"]
+
+MODELS: dict[str, str] = {
+    "squeezenet": "ramiel_models.squeezenet:squeezenet",
+    "googlenet": "ramiel_models.googlenet:googlenet",
+}
+"""Zoo name → `module:function` of its builder, in the order in which they are listed."""
+
+
+class UnknownModelError(ValueError):
+    """A name that is not in the zoo; the message lists those that are."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unknown model {name!r}; there are: {', '.join(MODELS)}")
+
+
+def load(name: str) -> Callable[..., onnx.ModelProto]:
+    """Return the function that builds zoo model `name`; only its family's module is imported.
+
+    The function's docstring begins with the model's title, and its `paper` attribute names the
+    source paper in one line.
+    """
+    if name not in MODELS:
+        raise UnknownModelError(name)
+    module, _, function = MODELS[name].partition(":")
+    return getattr(import_module(module), function)  # type: ignore[no-any-return]
+
+
+def build(name: str, **options: Any) -> onnx.ModelProto:
+    """Build zoo model `name`; `options` are those of its builder (batch, seed, opset, …)."""
+    return load(name)(**options)
