@@ -1,0 +1,214 @@
+"""Cost models: µs per op, and µs for a value to reach another worker.
+
+`StaticCosts` is the paper's: a weight per kind of op and 1 per edge. `AnalyticCosts` estimates µs
+from FLOPs and bytes, where shapes are known.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ramiel_ir.errors import UsageError
+from ramiel_ir.ir import DType, Op, Type, Value
+
+
+class Costs(ABC):
+    """What computing an op and moving a value cost, in µs."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def op(self, op: Op) -> float:
+        """µs for one run of `op` on one thread."""
+
+    @abstractmethod
+    def edge(self, value: Value) -> float:
+        """µs between the end of `value`'s producer and the moment another worker can use it."""
+
+
+# Ops that only give an existing buffer another shape, or that run once.
+_FREE = frozenset(
+    "Cast Constant ConstantOfShape Dropout Flatten Identity Reshape Shape Size Squeeze "
+    "Unsqueeze".split()
+)
+
+
+@dataclass(frozen=True)
+class StaticCosts(Costs):
+    """The paper's model: elementwise ops weigh 1, convolutions grow with the kernel, an edge is 1.
+
+    Das and Rauchwerger (2024), section III: the weights order ops, they are no times. Convolutions
+    weigh twice their kernel's width plus height, matrix products 8, poolings 4, normalisations 2,
+    ops that only give a tensor another shape 0.
+    """
+
+    name: ClassVar[str] = "static"
+
+    def op(self, op: Op) -> float:
+        if op.regions:
+            return 1.0 + sum(self.op(inner) for region in op.regions.values() for inner in region.ops)
+        if op.kind in _FREE:
+            return 0.0
+        if "Conv" in op.kind:
+            return 2.0 * sum(_kernel(op))
+        return _STATIC_WEIGHTS.get(op.kind, 1.0)
+
+    def edge(self, value: Value) -> float:
+        return 1.0
+
+
+_STATIC_WEIGHTS = {
+    **dict.fromkeys(("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "FusedMatMul"), 8.0),
+    **dict.fromkeys(("LSTM", "GRU", "RNN", "Attention"), 32.0),
+    **dict.fromkeys(("AveragePool", "MaxPool", "LRN", "Resize"), 4.0),
+    **dict.fromkeys(
+        ("BatchNormalization", "LayerNormalization", "InstanceNormalization", "Softmax"), 2.0
+    ),
+}
+
+
+def _kernel(op: Op) -> tuple[int, ...]:
+    """The kernel's extents, from the attribute or from the weight's shape."""
+    given = op.attribute("kernel_shape")
+    if given:
+        return tuple(given)
+    weight = op.operand(1)
+    shape = None if weight is None or weight.type is None else weight.type.shape
+    return tuple(dim if isinstance(dim, int) else 3 for dim in (shape or (0, 0, 3, 3))[2:])
+
+
+@dataclass(frozen=True)
+class AnalyticCosts(Costs):
+    """A roofline: the longer of arithmetic and memory traffic, and a fixed cost per op.
+
+    Rates are of one thread: `gflops` billion multiply-adds counted as two operations per second,
+    `gigabytes_per_second` of memory traffic; `overhead` µs per op; `message` µs plus traffic per
+    value handed to another worker. Unknown dimensions count as 1.
+    """
+
+    name: ClassVar[str] = "analytic"
+    gflops: float = 50.0
+    gigabytes_per_second: float = 8.0
+    overhead: float = 5.0
+    message: float = 10.0
+
+    def op(self, op: Op) -> float:
+        if op.regions:
+            trips = 1 if op.kind == "If" else 8
+            inner = sum(self.op(inner) for region in op.regions.values() for inner in region.ops)
+            return self.overhead + trips * inner
+        if op.kind in _FREE:
+            return 1.0 if op.kind != "Cast" else self._traffic(op)
+        flops = _FLOPS.get(op.kind, _elementwise)(op)
+        return self.overhead + max(flops / self.gflops / 1e3, self._traffic(op))
+
+    def _traffic(self, op: Op) -> float:
+        values = [value for value in (*op.operands, *op.results) if value is not None]
+        return sum(_bytes(value.type) for value in values) / self.gigabytes_per_second / 1e3
+
+    def edge(self, value: Value) -> float:
+        return self.message + 2 * _bytes(value.type) / self.gigabytes_per_second / 1e3
+
+
+def _count(type: Type | None) -> int:
+    """Elements of a tensor, unknown dimensions taken as 1."""
+    if type is None or type.shape is None:
+        return 1
+    return math.prod(dim if isinstance(dim, int) else 1 for dim in type.shape)
+
+
+def _bytes(type: Type | None) -> float:
+    bits = type.element.bits if type is not None and isinstance(type.element, DType) else 32
+    return _count(type) * (bits or 64) / 8
+
+
+def _result_count(op: Op) -> int:
+    return max((_count(result.type) for result in op.writes), default=1)
+
+
+def _elementwise(op: Op) -> float:
+    return float(_result_count(op))
+
+
+def _expensive(op: Op) -> float:
+    return 20.0 * _result_count(op)
+
+
+def _convolution(op: Op) -> float:
+    weight = op.operand(1)
+    shape = None if weight is None or weight.type is None else weight.type.shape
+    if shape is None:
+        return _elementwise(op)
+    per_output = math.prod(dim for dim in shape[1:] if isinstance(dim, int))
+    return 2.0 * _result_count(op) * per_output
+
+
+def _quantized_convolution(op: Op) -> float:
+    weight = op.operand(3)
+    return 2.0 * _result_count(op) * (_count(weight.type) if weight else 1) / max(
+        1, _first_dim(weight)
+    )
+
+
+def _first_dim(value: Value | None) -> int:
+    shape = value.type.shape if value is not None and value.type is not None else None
+    return shape[0] if shape and isinstance(shape[0], int) else 1
+
+
+def _transposed(op: Op) -> float:
+    source, weight = op.operand(0), op.operand(1)
+    if source is None or weight is None:
+        return _elementwise(op)
+    return 2.0 * _count(source.type) * _count(weight.type) / max(1, _first_dim(weight))
+
+
+def _matrix_product(op: Op) -> float:
+    left = op.operand(0)
+    shape = left.type.shape if left is not None and left.type is not None else None
+    if not shape:
+        return _elementwise(op)
+    inner = shape[0] if op.attribute("transA", 0) else shape[-1]
+    return 2.0 * _result_count(op) * (inner if isinstance(inner, int) else 1)
+
+
+def _pooling(op: Op) -> float:
+    return float(_result_count(op) * math.prod(op.attribute("kernel_shape", (1,))))
+
+
+def _global_pooling(op: Op) -> float:
+    source = op.operand(0)
+    return float(_count(source.type)) if source is not None else 1.0
+
+
+def _recurrent(op: Op) -> float:
+    source, weight, recurrence = op.operand(0), op.operand(1), op.operand(2)
+    if source is None or weight is None or recurrence is None or source.type is None:
+        return _elementwise(op)
+    steps = math.prod(dim for dim in (source.type.shape or ())[:2] if isinstance(dim, int))
+    return 2.0 * steps * (_count(weight.type) + _count(recurrence.type))
+
+
+_FLOPS: dict[str, Callable[[Op], float]] = {
+    **dict.fromkeys(("Conv", "FusedConv", "ConvInteger"), _convolution),
+    "QLinearConv": _quantized_convolution,
+    "ConvTranspose": _transposed,
+    **dict.fromkeys(("MatMul", "Gemm", "MatMulInteger", "FusedMatMul"), _matrix_product),
+    **dict.fromkeys(("AveragePool", "MaxPool", "LpPool"), _pooling),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "ReduceMean"), _global_pooling),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
+    **dict.fromkeys(
+        ("Sigmoid", "Tanh", "Exp", "Erf", "Gelu", "Softmax", "HardSwish", "LRN", "Pow"), _expensive
+    ),
+}
+
+
+def parse_costs(text: str) -> Costs:
+    """The cost model `--costs` names; `UsageError` with the known names otherwise."""
+    known: dict[str, type[Costs]] = {cls.name: cls for cls in (AnalyticCosts, StaticCosts)}
+    if text not in known:
+        raise UsageError(f"unknown costs {text!r}; there are: {', '.join(sorted(known))}")
+    return known[text]()
