@@ -17,6 +17,18 @@ __all__ = ["MODELS", "UnknownModelError", "build", "load"]
 MODELS: dict[str, str] = {
     "squeezenet": "ramiel_models.squeezenet:squeezenet",
     "googlenet": "ramiel_models.googlenet:googlenet",
+    "inception-v3": "ramiel_models.inception:inception_v3",
+    "inception-v4": "ramiel_models.inception:inception_v4",
+    "resnet50": "ramiel_models.resnet:resnet50",
+    "densenet121": "ramiel_models.densenet:densenet121",
+    "nasnet-mobile": "ramiel_models.nasnet:nasnet_mobile",
+    "nasnet-large": "ramiel_models.nasnet:nasnet_large",
+    "mobilenet-v3-small": "ramiel_models.mobilenet:mobilenet_v3_small",
+    "shufflenet-v2": "ramiel_models.shufflenet:shufflenet_v2",
+    "hrnet-w18-small": "ramiel_models.hrnet:hrnet_w18_small",
+    "retinanet": "ramiel_models.retinanet:retinanet",
+    "yolov5n": "ramiel_models.yolo:yolov5n",
+    "yolov5s": "ramiel_models.yolo:yolov5s",
 }
 """Zoo name → `module:function` of its builder, in the order in which they are listed."""
 

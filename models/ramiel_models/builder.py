@@ -60,14 +60,18 @@ class Net:
         self._opset = opset
         self._graph = ir.Graph([], [], nodes=[], opset_imports={"": opset}, name=name)
         self._builder = GraphBuilder(self._graph)
-        self._scopes: list[str] = []
+        self._scopes: list[tuple[str, bool]] = []
         self._names: Counter[str] = Counter()
         self._ranges: dict[str, str] = {}
 
     @contextmanager
-    def scope(self, name: str) -> Iterator[None]:
-        """Prefix every name made inside with `name.`; scopes nest."""
-        self._scopes.append(name)
+    def scope(self, name: str, *, shared_weights: bool = False) -> Iterator[None]:
+        """Prefix every name made inside with `name.`; scopes nest.
+
+        With `shared_weights` the names of weights leave this scope out, and a weight whose name
+        exists already is used again: the same layers in two such scopes share their weights.
+        """
+        self._scopes.append((name, shared_weights))
         try:
             yield
         finally:
@@ -101,7 +105,8 @@ class Net:
         self, op_type: str, *operands: Any, results: int, name: str | None = None, **attributes: Any
     ) -> tuple[ir.Value, ...]:
         """Add an op of several results and return them all; otherwise like `op`."""
-        label = self._unique(name or op_type.lower())
+        scopes = [scope for scope, _ in self._scopes]
+        label = self._unique(".".join([*scopes, name or op_type.lower()]))
         labels = [label] if results == 1 else [f"{label}.{i}" for i in range(results)]
         values = self._builder.call_op(
             op_type, operands, attributes, version=self._opset, outputs=labels, name=label
@@ -129,7 +134,10 @@ class Net:
         The generator depends on the model's seed and the qualified name only. Floats are stored
         as float32.
         """
-        label = self._unique(name)
+        label = ".".join([*(scope for scope, shared in self._scopes if not shared), name])
+        if label in self._graph.initializers and any(shared for _, shared in self._scopes):
+            return self._graph.initializers[label]
+        label = self._unique(label)
         array = np.asarray(values(self._generator(label)) if callable(values) else values)
         if array.dtype.kind == "f":
             array = array.astype(np.float32)
@@ -153,8 +161,8 @@ class Net:
         digest = hashlib.sha256(label.encode()).digest()
         return np.random.default_rng([self._seed, int.from_bytes(digest[:8], "little")])
 
-    def _unique(self, name: str) -> str:
-        label = ".".join([*self._scopes, name])
+    def _unique(self, label: str) -> str:
+        """Number `label` where it was used before."""
         self._names[label] += 1
         repeats = self._names[label] - 1
-        return self._unique(f"{name}_{repeats}") if repeats else label
+        return self._unique(f"{label}_{repeats}") if repeats else label

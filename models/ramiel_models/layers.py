@@ -34,8 +34,8 @@ Rectified values have a positive mean in common. Passed on layer after layer it 
 tells one image from another; taken out wholly, layers would amplify rounding errors instead.
 """
 
-HE_GAIN = math.sqrt(2.0 / (1.0 - (1.0 - CENTRING**2) / math.pi))
-"""Gain after a ReLU, which halves the second moment; 1/π of what is left is the mean's."""
+HE_GAIN = math.sqrt(2.0)
+"""Gain after a ReLU, which halves the second moment."""
 
 Pair = int | tuple[int, int]
 """One number for height and width, or (height, width)."""
