@@ -13,21 +13,82 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ramiel_ir.errors import UsageError
-from ramiel_ir.ir import DType, Op, Type, Value
+from ramiel_ir.ir import DType, Graph, Op, Type, Value
 
 
 class Costs(ABC):
-    """What computing an op and moving a value cost, in µs."""
+    """What computing an op and moving a value cost, in µs.
+
+    Costs lie on a grid of 1/1024 µs, so that sums of them are exact and ties are ties.
+    """
 
     name: ClassVar[str]
 
     @abstractmethod
-    def op(self, op: Op) -> float:
-        """µs for one run of `op` on one thread."""
+    def estimate_op(self, op: Op, threads: int) -> float:
+        """µs for one run of `op` on `threads` intra-op threads."""
 
     @abstractmethod
-    def edge(self, value: Value) -> float:
+    def estimate_edge(self, value: Value) -> float:
         """µs between the end of `value`'s producer and the moment another worker can use it."""
+
+    def op(self, op: Op, threads: int = 1) -> float:
+        """The estimate for an op, on the grid."""
+        return _on_grid(self.estimate_op(op, threads))
+
+    def edge(self, value: Value) -> float:
+        """The estimate for handing `value` to another worker, on the grid."""
+        return _on_grid(self.estimate_edge(value))
+
+
+def _on_grid(microseconds: float) -> float:
+    return max(1, round(microseconds * 1024)) / 1024 if microseconds > 0 else 0.0
+
+
+def distances(graph: Graph, costs: Costs) -> dict[Op, float]:
+    """µs from the start of each op to the end of the graph along its longest path.
+
+    `d(op) = w(op) + max over successors s of (c(op → s) + d(s))`, just w(op) for a last op.
+    """
+    found: dict[Op, float] = {}
+    for op in reversed(graph.ops):
+        longest = 0.0
+        for result in op.writes:
+            users = result.users()
+            if users:
+                edge = costs.edge(result)
+                longest = max(longest, edge + max(found[user] for user in users))
+        found[op] = costs.op(op) + longest
+    return found
+
+
+@dataclass(frozen=True)
+class Work:
+    """The bounds of a graph, in µs on one thread: no plan beats max(critical path, work / P)."""
+
+    work: float
+    critical_path: float
+
+    @property
+    def parallelism(self) -> float:
+        """How many workers could be busy on average: work / critical path."""
+        return self.work / self.critical_path if self.critical_path else 1.0
+
+    def bound(self, workers: int) -> float:
+        """The least makespan of any plan on this many workers of one thread each."""
+        return max(self.critical_path, self.work / workers)
+
+
+def work(graph: Graph, costs: Costs) -> Work:
+    """Sum of op costs, and the longest path by op costs without edge costs."""
+    longest: dict[Op, float] = {}
+    total = 0.0
+    for op in reversed(graph.ops):
+        after = (longest[user] for result in op.writes for user in result.users())
+        cost = costs.op(op)
+        longest[op] = cost + max(after, default=0.0)
+        total += cost
+    return Work(total, max(longest.values(), default=0.0))
 
 
 # Ops that only give an existing buffer another shape, or that run once.
@@ -48,16 +109,17 @@ class StaticCosts(Costs):
 
     name: ClassVar[str] = "static"
 
-    def op(self, op: Op) -> float:
+    def estimate_op(self, op: Op, threads: int) -> float:
         if op.regions:
-            return 1.0 + sum(self.op(inner) for region in op.regions.values() for inner in region.ops)
+            bodies = op.regions.values()
+            return 1.0 + sum(self.estimate_op(inner, 1) for body in bodies for inner in body.ops)
         if op.kind in _FREE:
             return 0.0
         if "Conv" in op.kind:
             return 2.0 * sum(_kernel(op))
         return _STATIC_WEIGHTS.get(op.kind, 1.0)
 
-    def edge(self, value: Value) -> float:
+    def estimate_edge(self, value: Value) -> float:
         return 1.0
 
 
@@ -85,9 +147,10 @@ def _kernel(op: Op) -> tuple[int, ...]:
 class AnalyticCosts(Costs):
     """A roofline: the longer of arithmetic and memory traffic, and a fixed cost per op.
 
-    Rates are of one thread: `gflops` billion multiply-adds counted as two operations per second,
+    Rates are of one thread: `gflops` billion operations per second (a multiply-add is two),
     `gigabytes_per_second` of memory traffic; `overhead` µs per op; `message` µs plus traffic per
-    value handed to another worker. Unknown dimensions count as 1.
+    value handed to another worker. A further thread adds `scaling` of the first one's rate and
+    `fork` µs per op. Unknown dimensions count as 1.
     """
 
     name: ClassVar[str] = "analytic"
@@ -95,22 +158,27 @@ class AnalyticCosts(Costs):
     gigabytes_per_second: float = 8.0
     overhead: float = 5.0
     message: float = 10.0
+    scaling: float = 0.9
+    fork: float = 2.0
 
-    def op(self, op: Op) -> float:
+    def estimate_op(self, op: Op, threads: int) -> float:
         if op.regions:
             trips = 1 if op.kind == "If" else 8
-            inner = sum(self.op(inner) for region in op.regions.values() for inner in region.ops)
+            bodies = op.regions.values()
+            inner = sum(self.estimate_op(inner, threads) for body in bodies for inner in body.ops)
             return self.overhead + trips * inner
         if op.kind in _FREE:
             return 1.0 if op.kind != "Cast" else self._traffic(op)
         flops = _FLOPS.get(op.kind, _elementwise)(op)
-        return self.overhead + max(flops / self.gflops / 1e3, self._traffic(op))
+        alone = max(flops / self.gflops / 1e3, self._traffic(op))
+        shared = alone / (1 + self.scaling * (threads - 1)) + self.fork * (threads > 1)
+        return self.overhead + min(alone, shared)
 
     def _traffic(self, op: Op) -> float:
         values = [value for value in (*op.operands, *op.results) if value is not None]
         return sum(_bytes(value.type) for value in values) / self.gigabytes_per_second / 1e3
 
-    def edge(self, value: Value) -> float:
+    def estimate_edge(self, value: Value) -> float:
         return self.message + 2 * _bytes(value.type) / self.gigabytes_per_second / 1e3
 
 

@@ -776,7 +776,9 @@ def _difference(left: Graph, right: Graph, pairs: dict[Value, Value]) -> str | N
         for field_name in ("inputs", "weights", "ops", "outputs"):
             counts = len(getattr(left, field_name)), len(getattr(right, field_name))
             yield differs(f"number of {field_name}", *counts)
-        for a, b in zip(left.inputs + left.weights, right.inputs + right.weights, strict=True):
+        for a, b in zip(left.inputs, right.inputs, strict=True):
+            yield declare(a, b)
+        for a, b in zip(_by_name(left.weights), _by_name(right.weights), strict=True):
             yield declare(a, b)
         for op, other in zip(left.ops, right.ops, strict=True):
             yield differs("op", *((o.qualified_kind, o.cluster) for o in (op, other)))
@@ -795,6 +797,10 @@ def _difference(left: Graph, right: Graph, pairs: dict[Value, Value]) -> str | N
         yield differs("outputs", [pairs[value] for value in left.outputs], list(right.outputs))
 
     return next((found for found in checks() if found is not None), None)
+
+
+def _by_name(values: Iterable[Value]) -> list[Value]:
+    return sorted(values, key=lambda value: value.name)
 
 
 def _comparable(op: Op) -> list[tuple[str, str, Any]]:

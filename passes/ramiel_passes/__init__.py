@@ -1,0 +1,11 @@
+"""The passes that come with ramiel-ir; each is imported when it is first asked for."""
+
+PASSES = {
+    "clone": "ramiel_passes.clone:Clone",
+    "cluster": "ramiel_passes.cluster:Cluster",
+    "dce": "ramiel_passes.dce:Dce",
+    "fold": "ramiel_passes.fold:Fold",
+    "gate": "ramiel_passes.gate:Gate",
+    "merge": "ramiel_passes.merge:Merge",
+    "sequential": "ramiel_passes.sequential:Sequential",
+}

@@ -1,0 +1,37 @@
+"""Dead code elimination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ramiel_ir.ir import Graph, Op, Value
+from ramiel_ir.pipeline import Context, Pass
+
+
+@dataclass(frozen=True)
+class Dce(Pass):
+    """Drop ops and weights that no output needs.
+
+    An op is needed when an output of its graph, or an op that is needed, reads one of its results;
+    what a needed op's regions read counts as read by it. The regions themselves are cleaned in turn.
+    """
+
+    name = "dce"
+
+    def run(self, graph: Graph, context: Context) -> bool:
+        needed: set[Op] = set()
+        todo = [value for value in graph.outputs]
+        while todo:
+            op = todo.pop().op
+            if op is not None and op.graph is graph and op not in needed:
+                needed.add(op)
+                todo.extend(op.reads)
+        dead = [op for op in graph.ops if op not in needed]
+        graph.erase(*dead)
+        changed = bool(dead)
+        for op in graph.ops:
+            for region in op.regions.values():
+                changed |= self.run(region, context)
+        unused: list[Value] = [value for value in graph.weights if not value.uses]
+        graph.erase_weights(unused)
+        return changed or bool(unused)

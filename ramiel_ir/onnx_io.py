@@ -1,0 +1,615 @@
+"""The only border to ONNX: models become Graphs here, and Graphs and pieces of them models.
+
+Parsing, external data, model-local functions and shape inference are onnx's and onnx_ir's work.
+Weights stay where they are, memory-mapped where they are external, until something asks for bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.helper
+import onnx.inliner
+import onnx.reference
+import onnx_ir
+import onnx_ir.passes.common as onnx_passes
+from onnx import defs
+
+from ramiel_ir.errors import ModelError, RamielError, UnsupportedOpError, UsageError
+from ramiel_ir.ir import (
+    Array,
+    Attribute,
+    AttributeKind,
+    Dim,
+    DType,
+    Graph,
+    Op,
+    Tensor,
+    Type,
+    Value,
+    verify,
+)
+
+CLUSTER_KEY = "ramiel.cluster"
+"""The node metadata property that carries an op's cluster through an ONNX file."""
+
+Shapes = Mapping[str, Sequence[int | str]]
+"""Shapes to give to inputs, by input name."""
+
+_NEWEST_OPSET = defs.onnx_opset_version()
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+def read_onnx(
+    source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model,
+    *,
+    input_shapes: Shapes | None = None,
+    allow_external: Sequence[str | os.PathLike[str]] = (),
+) -> Graph:
+    """The graph of an ONNX model, verified, with every type that shape inference can find.
+
+    `input_shapes` fixes dimensions of inputs. External data must lie in the model's own folder, or
+    in one of `allow_external`; symlinks count where they resolve to. Raises `ModelError` for a model
+    that is broken, `UnsupportedOpError` for a value type that the IR does not have.
+    """
+    folder: Path | None = None
+    if isinstance(source, onnx_ir.Model):
+        model = source.clone()
+    elif isinstance(source, onnx.ModelProto):
+        model = _deserialize(source)
+    else:
+        folder = Path(source).resolve().parent
+        model = _deserialize(_load(Path(source)))
+    _check_versions(model)
+    model = _prepare(model, input_shapes or {})
+    allowed = [path for path in (folder, *map(Path, allow_external)) if path is not None]
+    graph = _Reader(folder, [path.resolve() for path in allowed]).model(model)
+    verify(graph)
+    return graph
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"there is no file {str(path)!r}") from None
+    except OSError as error:
+        raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception:  # protobuf's DecodeError is not one class over its implementations
+        raise ModelError(
+            f"{str(path)!r} is not an ONNX model, or it is cut short",
+            hint="an ONNX file is a serialised ModelProto",
+        ) from None
+    if not model.HasField("graph"):
+        raise ModelError(f"{str(path)!r} holds no graph", hint="it may be empty or another format")
+    return model
+
+
+def _deserialize(proto: onnx.ModelProto) -> onnx_ir.Model:
+    _refuse_duplicates(proto.graph, set())
+    try:
+        return onnx_ir.from_proto(proto)
+    except Exception as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        if "map" in reason.lower():
+            raise UnsupportedOpError(f"the model has a value of a map type: {reason}") from error
+        raise ModelError(f"the model is broken: {reason}") from error
+
+
+def _refuse_duplicates(graph: onnx.GraphProto, outer: set[str]) -> None:
+    """Raise where one name has two producers: deserialization would silently keep the last."""
+    seen = set(outer)
+    initializers = {tensor.name for tensor in graph.initializer}
+    for value in graph.input:
+        if value.name in seen:
+            raise ModelError(f"the name {value.name!r} stands for two values of the model")
+        seen.add(value.name)
+    seen |= initializers
+    for node in graph.node:
+        for name in node.output:
+            if name and name in seen:
+                raise ModelError(
+                    f"the name {name!r} stands for two values of the model, one made by {node.op_type}"
+                )
+            seen.add(name)
+        for attribute in node.attribute:
+            for region in (attribute.g, *attribute.graphs):
+                _refuse_duplicates(region, seen)
+
+
+def _check_versions(model: onnx_ir.Model) -> None:
+    opset = model.opset_imports.get("", 0)
+    if opset > _NEWEST_OPSET:
+        raise ModelError(
+            f"the model uses opset {opset}; the installed onnx knows opsets up to {_NEWEST_OPSET}",
+            hint="install a newer onnx, or export the model with an older opset",
+        )
+
+
+def _prepare(model: onnx_ir.Model, input_shapes: Shapes) -> onnx_ir.Model:
+    """Inline functions, fix input shapes, sort, infer types."""
+    try:
+        if model.functions:
+            model = onnx_passes.InlinePass()(model).model
+        _fix_shapes(model, input_shapes)
+        model.graph.sort()
+    except RamielError:
+        raise
+    except Exception as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        if "cycl" in reason.lower():
+            raise ModelError("the graph has a cycle: an op depends on its own result") from error
+        raise ModelError(f"the model is broken: {reason}") from error
+    quiet = logging.getLogger("onnx_ir.passes.common.shape_inference")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        infer = onnx_passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
+        return infer(model).model
+    finally:
+        quiet.setLevel(level)
+
+
+def _fix_shapes(model: onnx_ir.Model, input_shapes: Shapes) -> None:
+    inputs = {value.name: value for value in model.graph.inputs}
+    symbols: dict[str, int | str] = {}
+    for name, dims in input_shapes.items():
+        if name not in inputs:
+            known = ", ".join(str(known) for known in inputs)
+            raise UsageError(f"the model has no input {name!r}; there are: {known}")
+        value = inputs[name]
+        if value.shape is not None and len(value.shape) != len(dims):
+            raise UsageError(
+                f"input {name!r} has rank {len(value.shape)}, the shape given has {len(dims)}"
+            )
+        for old, new in zip(value.shape or dims, dims, strict=True):
+            if isinstance(old, int) and old != new:
+                raise UsageError(f"input {name!r} is fixed to {value.shape}, not {tuple(dims)}")
+            if isinstance(old, onnx_ir.SymbolicDim) and old.value is not None:
+                symbols[str(old.value)] = new
+        value.shape = onnx_ir.Shape(dims)
+    if not symbols:
+        return
+    for node_value in itertools.chain(
+        model.graph.inputs, *(node.outputs for node in model.graph.all_nodes())
+    ):
+        if node_value.shape is not None:
+            node_value.shape = onnx_ir.Shape(
+                symbols.get(str(dim.value), dim) if isinstance(dim, onnx_ir.SymbolicDim) else dim
+                for dim in node_value.shape
+            )
+
+
+class _Reader:
+    def __init__(self, folder: Path | None, allowed: list[Path]) -> None:
+        self.folder = folder
+        self.allowed = allowed
+        self.values: dict[onnx_ir.Value, Value] = {}
+
+    def model(self, model: onnx_ir.Model) -> Graph:
+        graph = self.graph(model.graph)
+        used = {op.domain for op in graph.walk()}
+        imports = {_domain(domain): version for domain, version in model.opset_imports.items()}
+        for domain in sorted(used - set(imports)):
+            raise ModelError(f"the model uses ops of domain {domain!r} without importing it")
+        graph.opsets.update(
+            (domain, version) for domain, version in imports.items() if not domain or domain in used
+        )
+        graph.metadata.update(model.metadata_props)
+        return graph
+
+    def graph(self, source: onnx_ir.Graph) -> Graph:
+        graph = Graph(source.name or "graph")
+        constants = set(source.initializers.values())
+        for value in source.inputs:
+            if value not in constants:
+                self.values[value] = graph.add_input(Value(value.name or "", _type(value)))
+        for value in source.initializers.values():
+            if value.const_value is None:
+                raise ModelError(f"the initializer {value.name!r} has no data")
+            self.values[value] = graph.add_weight(value.name or "", self.tensor(value.const_value))
+        for node in source:
+            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+                tensor = self.constant(node)
+                name = node.outputs[0].name or ""
+                self.values[node.outputs[0]] = graph.add_weight(name, tensor)
+            else:
+                self.op(graph, node)
+        graph.set_outputs(self.use(value, "an output") for value in source.outputs)
+        return graph
+
+    def use(self, value: onnx_ir.Value, where: str) -> Value:
+        if value not in self.values:
+            raise ModelError(
+                f"{where} of the model reads {value.name!r}, which nothing produces",
+                hint="an initializer, an input or a node is missing",
+            )
+        return self.values[value]
+
+    def op(self, graph: Graph, node: onnx_ir.Node) -> None:
+        attributes: dict[str, Attribute] = {}
+        regions: dict[str, Graph] = {}
+        label = f"{node.op_type} {node.name or node.outputs[0].name!r}"
+        for name, attribute in node.attributes.items():
+            if attribute.is_ref():
+                raise ModelError(f"{label}: attribute {name!r} refers to a function's parameter")
+            if attribute.type is onnx_ir.AttributeType.GRAPH:
+                regions[name] = self.graph(attribute.as_graph())
+            else:
+                attributes[name] = self.attribute(label, attribute)
+        results = [Value(value.name, _type(value)) if value.name else None for value in node.outputs]
+        operands = [value and self.use(value, label) for value in node.inputs]
+        cluster = node.metadata_props.get(CLUSTER_KEY, "")
+        graph.append(
+            Op(
+                node.op_type,
+                operands,
+                results,
+                attributes,
+                domain=_domain(node.domain),
+                regions=regions,
+                cluster=int(cluster) if cluster.isdecimal() else None,
+                name=node.name or "",
+            )
+        )
+        for old, new in zip(node.outputs, results, strict=True):
+            if new is not None:
+                self.values[old] = new
+
+    def attribute(self, label: str, attribute: onnx_ir.Attr) -> Attribute:
+        value = attribute.value
+        if attribute.type not in _ATTRIBUTE_KINDS:
+            raise UnsupportedOpError(
+                f"{label}: attributes of type {attribute.type.name} are not supported"
+            )
+        kind = _ATTRIBUTE_KINDS[attribute.type]
+        convert: Callable[[Any], Any] = {
+            "string": _text,
+            "tensor": self.tensor,
+            "type": lambda item: _type_of(item.type, item.shape),
+        }.get(kind.removesuffix("s"), lambda item: item)
+        if kind.endswith("s"):
+            return Attribute(kind, [convert(item) for item in value])
+        return Attribute(kind, convert(value))
+
+    def constant(self, node: onnx_ir.Node) -> Tensor:
+        (attribute,) = node.attributes.values() or (None,)
+        if attribute is None:
+            raise ModelError(f"the Constant {node.outputs[0].name!r} has no value")
+        name, value = attribute.name, attribute.value
+        if name == "value":
+            return self.tensor(value)
+        if name == "sparse_value":
+            raise UnsupportedOpError("sparse constants are not supported", hint="make them dense")
+        if name in ("value_string", "value_strings"):
+            items = [value] if name == "value_string" else list(value)
+            array = np.empty(len(items), object)
+            array[:] = [_text(item) for item in items]
+            return Tensor.of(array.reshape(()) if name == "value_string" else array)
+        dtype = np.int64 if "int" in name else np.float32
+        return Tensor.of(np.asarray(value, dtype))
+
+    def tensor(self, tensor: onnx_ir.TensorProtocol) -> Tensor:
+        if isinstance(tensor, onnx_ir.ExternalTensor):
+            self.contain(tensor)
+        type = Type(DType.from_onnx(int(tensor.dtype)), tuple(int(dim) for dim in tensor.shape))
+
+        def load() -> Array:
+            if type.element is DType.STRING:
+                array = np.empty(type.count or 0, object)
+                array[:] = [_text(item) for item in np.asarray(tensor.numpy()).reshape(-1)]
+                return array.reshape(tensor.numpy().shape)
+            try:
+                return np.asarray(tensor.numpy())
+            except Exception as error:
+                raise ModelError(f"the data of {tensor.name!r} cannot be read: {error}") from error
+
+        return Tensor(type, load)
+
+    def contain(self, tensor: onnx_ir.ExternalTensor) -> None:
+        """Refuse external data outside the folders that may be read; find it otherwise."""
+        location = str(tensor.location)
+        if self.folder is None and not self.allowed:
+            raise ModelError(
+                f"the data of {tensor.name!r} is in another file, and the model has no folder",
+                hint="pass the model as a path, or allow a folder with --allow-external",
+            )
+        path = ((self.folder or self.allowed[0]) / location).resolve()
+        if not any(path.is_relative_to(folder) for folder in self.allowed):
+            raise ModelError(
+                f"the data of {tensor.name!r} lies outside the model's folder, in {location!r}",
+                hint="allow its folder with --allow-external DIR",
+            )
+        if not path.is_file():
+            raise ModelError(f"the data of {tensor.name!r} is missing: no file {location!r}")
+        tensor.base_dir = str(self.folder or self.allowed[0])
+        end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
+        if path.stat().st_size < end:
+            raise ModelError(f"the data of {tensor.name!r} is cut short: {location!r} ends too early")
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+def _text(data: str | bytes) -> str | bytes:
+    if isinstance(data, str):
+        return data
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _type(value: onnx_ir.Value) -> Type | None:
+    return _type_of(value.type, value.shape)
+
+
+def _type_of(type: Any, shape: onnx_ir.Shape | None) -> Type | None:
+    if type is None:
+        return None if shape is None else Type(None, _dims(shape))
+    if isinstance(type, onnx_ir.SequenceType):
+        return Type(_type_of(type.elem_type, shape), None, "sequence")
+    if isinstance(type, onnx_ir.OptionalType):
+        return Type(_type_of(type.elem_type, shape), None, "optional")
+    code = int(type.dtype)
+    kind = "sparse" if isinstance(type, onnx_ir.SparseTensorType) else "tensor"
+    if code == 0 and shape is None:
+        return None
+    return Type(DType.from_onnx(code) if code else None, _dims(shape), kind)  # type: ignore[arg-type]
+
+
+def _dims(shape: onnx_ir.Shape | None) -> tuple[Dim, ...] | None:
+    if shape is None:
+        return None
+    dims: list[Dim] = []
+    for dim in shape:
+        if isinstance(dim, int):
+            dims.append(dim if dim >= 0 else None)
+        else:
+            dims.append(str(dim.value) if dim.value is not None else None)
+    return tuple(dims)
+
+
+_ATTRIBUTE_KINDS: dict[onnx_ir.AttributeType, AttributeKind] = {
+    onnx_ir.AttributeType.INT: "int",
+    onnx_ir.AttributeType.FLOAT: "float",
+    onnx_ir.AttributeType.STRING: "string",
+    onnx_ir.AttributeType.TENSOR: "tensor",
+    onnx_ir.AttributeType.TYPE_PROTO: "type",
+    onnx_ir.AttributeType.INTS: "ints",
+    onnx_ir.AttributeType.FLOATS: "floats",
+    onnx_ir.AttributeType.STRINGS: "strings",
+    onnx_ir.AttributeType.TENSORS: "tensors",
+    onnx_ir.AttributeType.TYPE_PROTOS: "types",
+}
+_TYPE_OF_KIND = {kind: type for type, kind in _ATTRIBUTE_KINDS.items()}
+
+
+# Writing ------------------------------------------------------------------------------------------
+
+
+def to_onnx(graph: Graph) -> onnx_ir.Model:
+    """The whole graph as a model; clusters stand in the nodes' metadata."""
+    return _Writer(graph.opsets).model(
+        graph.name, graph.inputs, graph.outputs, graph.ops, graph.weights, graph.metadata
+    )
+
+
+def piece_to_onnx(
+    name: str, ops: Sequence[Op], inputs: Sequence[Value], outputs: Sequence[Value]
+) -> onnx_ir.Model:
+    """A model of some ops of one graph, which reads `inputs` and returns `outputs`.
+
+    The weights they read, captures included, become its initializers.
+    """
+    given = set(inputs)
+    reads = dict.fromkeys(value for op in ops for value in op.reads)
+    weights = [value for value in reads if value.weight is not None and value not in given]
+    weights += [v for v in dict.fromkeys(outputs) if v.weight is not None and v not in reads]
+    opsets = ops[0].graph.opsets if ops and ops[0].graph is not None else {}
+    return _Writer(opsets).model(name, inputs, outputs, ops, weights, {})
+
+
+def write_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write the graph as an .onnx file; weights of more than 1 GiB in all go to a file beside it."""
+    total = sum(value.type.nbytes or 0 for value in graph.weights if value.type is not None)
+    external = f"{Path(path).name}.data" if total > 1 << 30 else None
+    onnx_ir.save(to_onnx(graph), path, external_data=external)
+
+
+class _Writer:
+    def __init__(self, opsets: Mapping[str, int]) -> None:
+        self.opsets = dict(opsets) or {"": 21}
+        self.values: dict[Value, onnx_ir.Value] = {}
+
+    def model(
+        self,
+        name: str,
+        inputs: Sequence[Value],
+        outputs: Sequence[Value],
+        ops: Sequence[Op],
+        weights: Sequence[Value],
+        metadata: Mapping[str, str],
+    ) -> onnx_ir.Model:
+        graph = self.graph(name, inputs, outputs, ops, weights, self.opsets)
+        return onnx_ir.Model(
+            graph,
+            ir_version=_ir_version(self.opsets),
+            producer_name="ramiel-ir",
+            metadata_props=dict(metadata),
+        )
+
+    def graph(
+        self,
+        name: str,
+        inputs: Sequence[Value],
+        outputs: Sequence[Value],
+        ops: Sequence[Op],
+        weights: Sequence[Value],
+        opsets: Mapping[str, int] | None = None,
+    ) -> onnx_ir.Graph:
+        initializers = []
+        for value in inputs:
+            self.values[value] = _onnx_value(value)
+        for value in weights:
+            assert value.weight is not None
+            constant = _onnx_value(value)
+            constant.const_value = _onnx_tensor(value.weight, value.name)
+            self.values[value] = constant
+            initializers.append(constant)
+        nodes = [self.node(op) for op in ops]
+        return onnx_ir.Graph(
+            [self.values[value] for value in inputs],
+            [self.values[value] for value in outputs],
+            nodes=nodes,
+            initializers=initializers,
+            opset_imports=dict(opsets) if opsets else None,
+            name=name,
+        )
+
+    def node(self, op: Op) -> onnx_ir.Node:
+        attributes = [_onnx_attribute(name, attr) for name, attr in op.attributes.items()]
+        for name, region in op.regions.items():
+            body = self.graph(
+                region.name, region.inputs, region.outputs, region.ops, region.weights
+            )
+            attributes.append(onnx_ir.Attr(name, onnx_ir.AttributeType.GRAPH, body))
+        results = []
+        for result in op.results:
+            results.append(onnx_ir.Value(name="") if result is None else _onnx_value(result))
+            if result is not None:
+                self.values[result] = results[-1]
+        return onnx_ir.Node(
+            op.domain,
+            op.kind,
+            [None if value is None else self.values[value] for value in op.operands],
+            attributes,
+            outputs=results,
+            name=op.name or op.label.lstrip("%"),
+            metadata_props={} if op.cluster is None else {CLUSTER_KEY: str(op.cluster)},
+        )
+
+
+def _ir_version(opsets: Mapping[str, int]) -> int:
+    version = onnx.helper.find_min_ir_version_for(
+        [onnx.helper.make_opsetid("", opsets.get("", 21))], ignore_unknown=True
+    )
+    return max(10, int(version))
+
+
+def _onnx_value(value: Value) -> onnx_ir.Value:
+    type, shape = _onnx_type(value.type)
+    return onnx_ir.Value(name=value.name, type=type, shape=shape)
+
+
+def _onnx_type(type: Type | None) -> tuple[Any, onnx_ir.Shape | None]:
+    if type is None:
+        return None, None
+    if type.kind in ("sequence", "optional"):
+        inner, shape = _onnx_type(cast("Type | None", type.element))
+        wrap = onnx_ir.SequenceType if type.kind == "sequence" else onnx_ir.OptionalType
+        return (None if inner is None else wrap(inner)), shape
+    shape = None if type.shape is None else onnx_ir.Shape(type.shape)
+    if not isinstance(type.element, DType):
+        return None, shape
+    wrap_tensor = onnx_ir.SparseTensorType if type.kind == "sparse" else onnx_ir.TensorType
+    return wrap_tensor(onnx_ir.DataType(type.element.onnx_code)), shape
+
+
+def _onnx_tensor(tensor: Tensor, name: str) -> onnx_ir.TensorProtocol:
+    if tensor.dtype is DType.STRING:
+        items = [x if isinstance(x, bytes) else str(x).encode() for x in tensor.array.reshape(-1)]
+        return onnx_ir.StringTensor(items, shape=onnx_ir.Shape(tensor.shape), name=name)
+    dtype = onnx_ir.DataType(tensor.dtype.onnx_code)
+    return onnx_ir.LazyTensor(
+        lambda: onnx_ir.Tensor(tensor.array, dtype=dtype, name=name),
+        dtype=dtype,
+        shape=onnx_ir.Shape(tensor.shape),
+        name=name,
+    )
+
+
+def _onnx_attribute(name: str, attr: Attribute) -> onnx_ir.Attr:
+    def convert(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            return _onnx_tensor(item, "")
+        if isinstance(item, Type):
+            return onnx_ir.TypeAndShape(*_onnx_type(item))
+        return item
+
+    many = attr.kind.endswith("s")
+    value = [convert(item) for item in attr.value] if many else convert(attr.value)
+    return onnx_ir.Attr(name, _TYPE_OF_KIND[attr.kind], value)
+
+
+# Evaluating and expanding -------------------------------------------------------------------------
+
+
+def evaluate(op: Op, known: Mapping[Value, Any]) -> list[Any]:
+    """The results of one op by `onnx.reference`, absent ones left out, from the values it reads.
+
+    Raises `UnsupportedOpError` for ops that onnx.reference does not implement.
+    """
+    inputs = [value for value in op.reads if value.weight is None or value in known]
+    model = onnx_ir.to_proto(piece_to_onnx("one_op", [op], inputs, op.writes))
+    feeds = {value.name: known[value] for value in inputs}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return list(onnx.reference.ReferenceEvaluator(model).run(None, feeds))
+    except NotImplementedError as error:
+        raise UnsupportedOpError(f"{op}: onnx.reference does not implement it") from error
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RamielError(f"{op} cannot be evaluated: {reason}") from error
+
+
+def expand(op: Op) -> Graph | None:
+    """ONNX's own function body for an op as a graph over its operands, None where it has none."""
+    assert op.graph is not None
+    version = op.graph.opsets.get(op.domain, 1)
+    try:
+        schema = defs.get_schema(op.kind, version, op.domain)
+    except defs.SchemaError:
+        return None
+    if not (schema.has_function or schema.has_context_dependent_function):
+        return None
+    operands = [value for value in dict.fromkeys(op.operands) if value is not None]
+    model = onnx_ir.to_proto(piece_to_onnx("one_op", [op], operands, op.writes))
+    try:
+        inlined = onnx.inliner.inline_selected_functions(
+            model, [(op.domain, op.kind)], inline_schema_functions=True
+        )
+    except Exception:
+        return None
+    if any((node.domain, node.op_type) == (op.domain, op.kind) for node in inlined.graph.node):
+        return None
+    return read_onnx(inlined)
+
+
+def schema_exists(op: Op) -> bool:
+    """Whether the installed onnx defines this op at all."""
+    try:
+        defs.get_schema(op.kind, _NEWEST_OPSET if not op.domain else 1, op.domain)
+    except defs.SchemaError:
+        return False
+    return True
+
+
+def names_of(values: Iterable[Value]) -> list[str]:
+    """The names of values, for error messages."""
+    return [value.name for value in values]
