@@ -154,8 +154,8 @@ class AnalyticCosts(Costs):
     """
 
     name: ClassVar[str] = "analytic"
-    gflops: float = 50.0
-    gigabytes_per_second: float = 8.0
+    gflops: float = 200.0
+    gigabytes_per_second: float = 10.0
     overhead: float = 5.0
     message: float = 10.0
     scaling: float = 0.9

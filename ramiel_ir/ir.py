@@ -416,6 +416,19 @@ class Op:
         """The value of an attribute, or the default."""
         return self.attributes[name].value if name in self.attributes else default
 
+    def replace_reads(self, old: Value, new: Value) -> None:
+        """Let this op and its regions read `new` wherever they read `old`."""
+        for user, index in list(old.uses):
+            inside = user if isinstance(user, Op) else user.owner
+            while inside is not None and inside is not self and inside.graph is not None:
+                inside = inside.graph.owner
+            if inside is not self:
+                continue
+            if isinstance(user, Op):
+                user.set_operand(index, new)
+            else:
+                user.set_output(index, new)
+
     @property
     def captures(self) -> list[Value]:
         """The outer values its regions read, in order of first use, each once."""

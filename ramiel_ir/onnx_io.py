@@ -564,18 +564,35 @@ def evaluate(op: Op, known: Mapping[Value, Any]) -> list[Any]:
 
     Raises `UnsupportedOpError` for ops that onnx.reference does not implement.
     """
-    inputs = [value for value in op.reads if value.weight is None or value in known]
-    model = onnx_ir.to_proto(piece_to_onnx("one_op", [op], inputs, op.writes))
+    return _run_reference([op], op.reads, op.writes, known)
+
+
+def evaluate_all(ops: Sequence[Op], outputs: Sequence[Value]) -> list[Array]:
+    """The values of `outputs`, by one run over `ops`, which read nothing but weights."""
+    made = {value for op in ops for value in op.writes}
+    weights = [v for v in dict.fromkeys(v for op in ops for v in op.reads) if v not in made]
+    known = {value: value.weight.array for value in weights if value.weight is not None}
+    return [np.asarray(array) for array in _run_reference(ops, weights, outputs, known)]
+
+
+def _run_reference(
+    ops: Sequence[Op],
+    inputs: Sequence[Value],
+    outputs: Sequence[Value],
+    known: Mapping[Value, Any],
+) -> list[Any]:
+    model = onnx_ir.to_proto(piece_to_onnx("piece", ops, inputs, outputs))
     feeds = {value.name: known[value] for value in inputs}
+    where = f"{ops[0]}" + (f" and {len(ops) - 1} more" if len(ops) > 1 else "")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             return list(onnx.reference.ReferenceEvaluator(model).run(None, feeds))
     except NotImplementedError as error:
-        raise UnsupportedOpError(f"{op}: onnx.reference does not implement it") from error
+        raise UnsupportedOpError(f"{where}: onnx.reference does not implement it") from error
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RamielError(f"{op} cannot be evaluated: {reason}") from error
+        raise RamielError(f"{where} cannot be evaluated: {reason}") from error
 
 
 def expand(op: Op) -> Graph | None:

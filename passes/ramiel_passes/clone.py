@@ -1,0 +1,101 @@
+"""Computing a cheap value twice instead of sending it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ramiel_ir.ir import Graph, Names, Op, Value, clone_op
+from ramiel_ir.pipeline import Context, No, Pass
+from ramiel_passes.schedule import Schedule
+
+_TRIALS = 64
+
+
+@dataclass(frozen=True)
+class Clone(Pass):
+    """Duplicate cheap pure ops into the clusters that read their results.
+
+    A message costs its receiver time. Where an op costs less than the message that carries its
+    result, and the reading cluster already has what the op reads, the reading cluster can compute the
+    value itself. Ops are looked at in graph order, so that chains of cheap ops move together; an op
+    that nobody reads any more goes. A clone that would make the predicted makespan grow is not made.
+
+    At most `growth` times the ops of the graph are added. Random and stateful ops are never cloned:
+    two runs of them would not agree. Source: Das and Rauchwerger, IPDPS 2024, section IV.
+    """
+
+    name = "clone"
+    growth: float = 0.2
+
+    def run(self, graph: Graph, context: Context) -> bool | No:
+        if len(graph.clusters) < 2:
+            return No("fewer than two clusters")
+        allowance = int(self.growth * len(graph.ops))
+        trials = _TRIALS
+        schedule = Schedule(graph, context.costs)
+        home = {op: op.cluster or 0 for op in graph.ops}
+        makespan = schedule.makespan(home)
+        names = Names(graph)
+        changed = False
+        for op in list(graph.ops):
+            for cluster in _readers(op, home):
+                if allowance <= 0 or trials <= 0 or not _is_cheap(op, cluster, home, context):
+                    continue
+                trials -= 1
+                copy = _clone_into(op, cluster, graph, names)
+                trial = Schedule(graph, context.costs)
+                after = trial.makespan(home | {copy: cluster})
+                if after > makespan:
+                    _undo(op, copy, graph)
+                    continue
+                home[copy], makespan, changed = cluster, after, True
+                allowance -= 1
+                if not any(value.uses for value in op.writes):
+                    graph.erase(op)
+                    del home[op]
+                    allowance += 1
+                    break
+        return changed or No("no message is dearer than its value")
+
+
+def _readers(op: Op, home: dict[Op, int]) -> list[int]:
+    """The other clusters that read results of `op`."""
+    users = (user for value in op.writes for user in value.users())
+    return sorted({home[user] for user in users} - {home[op]})
+
+
+def _is_cheap(op: Op, cluster: int, home: dict[Op, int], context: Context) -> bool:
+    """Whether `cluster` could compute `op` for less than the message costs, from what it has."""
+    if not op.pure or op.regions or op not in home:
+        return False
+    if context.costs.op(op) > min(context.costs.edge(value) for value in op.writes):
+        return False
+    return all(_is_at_hand(value, op, cluster, home) for value in op.reads)
+
+
+def _is_at_hand(value: Value, reader: Op, cluster: int, home: dict[Op, int]) -> bool:
+    if value.op is None or home[value.op] == cluster:
+        return True
+    return any(user is not reader and home[user] == cluster for user in value.users())
+
+
+def _clone_into(op: Op, cluster: int, graph: Graph, names: Names) -> Op:
+    copy = clone_op(op, {})
+    copy.cluster = cluster
+    for value in copy.writes:
+        value.name = names.fresh(value.name)
+    copy.graph = graph
+    graph.ops.insert(graph.ops.index(op) + 1, copy)
+    for old, new in zip(op.results, copy.results, strict=True):
+        if old is not None and new is not None:
+            for user in old.users():
+                if user.cluster == cluster and user is not copy:
+                    user.replace_reads(old, new)
+    return copy
+
+
+def _undo(op: Op, copy: Op, graph: Graph) -> None:
+    for old, new in zip(op.results, copy.results, strict=True):
+        if old is not None and new is not None:
+            new.replace_all_uses(old)
+    graph.erase(copy)
