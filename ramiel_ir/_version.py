@@ -1,0 +1,3 @@
+"""The version, for the code; pyproject.toml reads it from here."""
+
+VERSION = "0.1.0"
