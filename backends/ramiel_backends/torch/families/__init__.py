@@ -1,0 +1,9 @@
+"""The families of ops: importing this package fills the table."""
+
+from ramiel_backends.torch.families import (
+    nn,
+)
+
+__all__ = [
+    "nn",
+]

@@ -1,0 +1,349 @@
+"""Convolutions, pools and what else slides windows over images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ramiel_backends.torch.families._calls import call, every, merged, numbers, results, sizes
+from ramiel_backends.torch.families._types import FLOATS
+from ramiel_backends.torch.table import Site, emits
+from ramiel_ir.pipeline import No
+
+
+class Window(NamedTuple):
+    """A sliding window whose padding is known, per spatial axis."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    begins: tuple[int, ...]
+    ends: tuple[int, ...]
+    sizes: tuple[int | None, ...]
+    """What the window slides over."""
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """From the first to the last element of the window, both included."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether torch's own padding can say it."""
+        return self.begins == self.ends and min(self.begins) >= 0
+
+    @property
+    def fits_pool(self) -> bool:
+        """Whether torch's pools accept the leading padding."""
+        limits = zip(self.begins, self.reach, strict=True)
+        return all(0 <= begin <= reach // 2 for begin, reach in limits)
+
+    def torch_ceil_mode(self, ceil_mode: bool) -> bool | None:
+        """torch's `ceil_mode` that gives the same windows with `begins` as padding at both ends."""
+        if self.symmetric:
+            return ceil_mode
+        wanted = self._counts(self.ends, ceil_mode)
+        for mode in (False, True):
+            if wanted is not None and self._counts(self.begins, mode) == wanted:
+                return mode
+        return None
+
+    def _counts(self, ends: Sequence[int], ceil_mode: bool) -> list[int] | None:
+        """How many windows there are per axis."""
+        counts = []
+        axes = zip(self.sizes, self.reach, self.strides, self.begins, ends, strict=True)
+        for size, reach, stride, begin, end in axes:
+            if size is None:
+                return None
+            span = size + begin + end - reach
+            count = (span + (stride - 1 if ceil_mode else 0)) // stride + 1
+            if ceil_mode and (count - 1) * stride >= size + begin:
+                count -= 1
+            counts.append(count)
+        return counts
+
+
+def spatial_rank(site: Site) -> int | None:
+    """How many spatial axes there are: from the types or from the attributes."""
+    for index in (0, 1):
+        rank = site.rank(index) if index == 0 or site.op.kind.startswith("Conv") else None
+        if rank is not None:
+            return rank - 2
+    for name in ("kernel_shape", "strides", "dilations"):
+        if site.attribute(name):
+            return len(site.attribute(name))
+    return None
+
+
+def window(site: Site) -> Window | None:
+    """The window of a convolution or pool, None where it is known only at run time."""
+    rank = spatial_rank(site)
+    if rank not in (1, 2, 3):
+        return None
+    known = sizes(site, 0)
+    spatial = known[2:] if known else (None,) * rank
+    kernel = site.attribute("kernel_shape")
+    if not kernel:
+        weights = sizes(site, 1)
+        kernel = weights[2:] if weights and None not in weights else (None,) * rank
+    strides = site.attribute("strides") or (1,) * rank
+    dilations = site.attribute("dilations") or (1,) * rank
+    auto_pad = site.attribute("auto_pad", "NOTSET")
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        if None in kernel:
+            return None
+        pads = _same_pads(auto_pad, kernel, strides, dilations, spatial)
+        if pads is None:
+            return None
+        begins, ends = pads
+    else:
+        pads = (site.attribute("pads") if auto_pad == "NOTSET" else None) or (0,) * (2 * rank)
+        begins, ends = pads[:rank], pads[rank:]
+    return Window(kernel, strides, dilations, begins, ends, spatial)
+
+
+def _same_pads(
+    auto_pad: str,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    spatial: Sequence[int | None],
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    begins, ends = [], []
+    for k, stride, dilation, size in zip(kernel, strides, dilations, spatial, strict=True):
+        if size is None and stride != 1:
+            return None
+        last = 0 if stride == 1 or size is None else (-(-size // stride) - 1) * stride - size + 1
+        total = max(last + (k - 1) * dilation, 0)
+        small, large = total // 2, total - total // 2
+        begins.append(small if auto_pad == "SAME_UPPER" else large)
+        ends.append(large if auto_pad == "SAME_UPPER" else small)
+    return tuple(begins), tuple(ends)
+
+
+def padded(operand: str, begins: Sequence[int], ends: Sequence[int], value: str = "") -> str:
+    """`operand` with explicit padding of its last axes, which torch lists last axis first."""
+    pairs = [pad for pair in zip(begins, ends, strict=True) for pad in pair]
+    ordered = [pairs[i + j] for i in range(len(pairs) - 2, -1, -2) for j in (0, 1)]
+    return f"F.pad({operand}, ({', '.join(map(str, ordered))}){value})"
+
+
+def _attributes(site: Site, rank: int | None) -> dict[str, tuple[object, object]]:
+    """The window attributes as options of a library function."""
+    ones = (1,) * (rank or 0)
+    names = ("kernel_shape", "strides", "dilations", "pads")
+    options: dict[str, tuple[object, object]] = {}
+    for name in names:
+        value = site.attribute(name)
+        if value and value not in (
+            ones if name in ("strides", "dilations") else (0,) * len(value),
+        ):
+            options[name] = (value, None)
+    options["auto_pad"] = (site.attribute("auto_pad", "NOTSET"), "NOTSET")
+    return options
+
+
+@emits("Conv")
+def conv(site: Site) -> str:
+    found = window(site)
+    if found is None:
+        options = _attributes(site, spatial_rank(site))
+        options.pop("kernel_shape", None)
+        return call("nn.conv", *every(site), **options, groups=(site.attribute("group", 1), 1))
+    x, begins = site[0], found.begins
+    if not found.symmetric:
+        x, begins = padded(x, begins, found.ends), (0,) * len(begins)
+    return call(
+        f"F.conv{len(begins)}d",
+        *(x, *every(site)[1:]),
+        stride=(merged(found.strides), 1),
+        padding=(merged(begins), 0),
+        dilation=(merged(found.dilations), 1),
+        groups=(site.attribute("group", 1), 1),
+    )
+
+
+@emits("ConvTranspose")
+def conv_transpose(site: Site) -> str:
+    found = window(site) if site.attribute("auto_pad", "NOTSET") in ("NOTSET", "VALID") else None
+    extra = site.attribute("output_padding") or (0,) * (spatial_rank(site) or 0)
+    if found is not None and not site.attribute("output_shape"):
+        pads = zip(found.begins, found.ends, extra, strict=True)
+        # torch crops both sides alike: what the end keeps more is its output_padding
+        outer = tuple(begin - end + more for begin, end, more in pads)
+        limits = zip(outer, found.strides, found.dilations, strict=True)
+        if min(found.begins) >= 0 and all(0 <= o < max(s, d) or o == 0 for o, s, d in limits):
+            return call(
+                f"F.conv_transpose{len(outer)}d",
+                *every(site),
+                stride=(merged(found.strides), 1),
+                padding=(merged(found.begins), 0),
+                output_padding=(merged(outer), 0),
+                groups=(site.attribute("group", 1), 1),
+                dilation=(merged(found.dilations), 1),
+            )
+    options = _attributes(site, spatial_rank(site))
+    options.pop("kernel_shape", None)
+    return call(
+        "nn.conv_transpose",
+        *every(site),
+        **options,
+        output_padding=(site.attribute("output_padding") or None, None),
+        output_shape=(site.attribute("output_shape") or None, None),
+        groups=(site.attribute("group", 1), 1),
+    )
+
+
+@emits("DeformConv", since=19)
+def deform_conv(site: Site) -> str:
+    options = _attributes(site, spatial_rank(site))
+    options.pop("kernel_shape", None)
+    options.pop("auto_pad")
+    return call(
+        "nn.deform_conv",
+        *every(site),
+        **options,
+        groups=(site.attribute("group", 1), 1),
+        offset_groups=(site.attribute("offset_group", 1), 1),
+    )
+
+
+@emits("MaxPool")
+def max_pool(site: Site) -> str:
+    found = window(site)
+    ceil_mode = bool(site.attribute("ceil_mode", 0))
+    floating = site.dtype(0) in FLOATS
+    if found is not None and len(site.op.results) == 1:
+        rank = len(found.kernel)
+        mode = found.torch_ceil_mode(ceil_mode) if found.fits_pool else None
+        x, begins = site[0], found.begins
+        if mode is None and floating and not ceil_mode:
+            x = padded(x, begins, found.ends, ', value=float("-inf")')
+            mode, begins = False, (0,) * rank
+        if mode is not None and (floating or (rank == 2 and site.dtype(0) is not None)):
+            return call(
+                f"F.max_pool{rank}d",
+                *(x, str(merged(found.kernel))),
+                stride=(merged(found.strides), merged(found.kernel)),
+                padding=(merged(begins), 0),
+                dilation=(merged(found.dilations), 1),
+                ceil_mode=(mode, False),
+            )
+    expression = call(
+        "nn.max_pool",
+        *every(site),
+        **_attributes(site, spatial_rank(site)),
+        ceil_mode=(ceil_mode, False),
+        column_major=(bool(site.attribute("storage_order", 0)), False),
+    )
+    return results(site, expression, 2)
+
+
+@emits("AveragePool")
+def average_pool(site: Site) -> str:
+    found = window(site)
+    ceil_mode = bool(site.attribute("ceil_mode", 0))
+    include = bool(site.attribute("count_include_pad", 0))
+    if found is not None and set(found.dilations) == {1}:
+        rank, x, begins = len(found.kernel), site[0], found.begins
+        mode = found.torch_ceil_mode(ceil_mode) if found.fits_pool else None
+        if include and not found.symmetric:
+            mode = None
+        if mode is None and include and not ceil_mode:
+            x = padded(x, begins, found.ends)
+            mode, begins = False, (0,) * rank
+        if mode is not None:
+            return call(
+                f"F.avg_pool{rank}d",
+                *(x, str(merged(found.kernel))),
+                stride=(merged(found.strides), merged(found.kernel)),
+                padding=(merged(begins), 0),
+                ceil_mode=(mode, False),
+                count_include_pad=(include or not any(begins), True),
+            )
+    return call(
+        "nn.average_pool",
+        site[0],
+        **_attributes(site, spatial_rank(site)),
+        ceil_mode=(ceil_mode, False),
+        count_include_pad=(include, False),
+    )
+
+
+@emits("LpPool")
+def lp_pool(site: Site) -> str:
+    return call(
+        "nn.lp_pool",
+        site[0],
+        **_attributes(site, spatial_rank(site)),
+        ceil_mode=(bool(site.attribute("ceil_mode", 0)), False),
+        p=(site.attribute("p", 2), 2),
+    )
+
+
+def _spatial_axes(site: Site) -> str | None:
+    rank = site.rank(0)
+    if rank is None:
+        return f"tuple(range(2, {site[0]}.ndim))"
+    return str(tuple(range(2, rank))) if rank > 2 else None
+
+
+@emits("GlobalAveragePool")
+def global_average_pool(site: Site) -> str:
+    axes = _spatial_axes(site)
+    return f"torch.mean({site[0]}, dim={axes}, keepdim=True)" if axes else site[0]
+
+
+@emits("GlobalMaxPool")
+def global_max_pool(site: Site) -> str:
+    axes = _spatial_axes(site)
+    return f"torch.amax({site[0]}, dim={axes}, keepdim=True)" if axes else site[0]
+
+
+@emits("GlobalLpPool")
+def global_lp_pool(site: Site) -> str:
+    axes, p = _spatial_axes(site), site.attribute("p", 2)
+    if axes is None:
+        return f"torch.abs({site[0]})"
+    return f"torch.linalg.vector_norm({site[0]}, {p}, dim={axes}, keepdim=True)"
+
+
+@emits("MaxUnpool", since=9)
+def max_unpool(site: Site) -> str:
+    options = _attributes(site, spatial_rank(site))
+    options.pop("auto_pad")
+    options.pop("dilations", None)
+    return call("nn.max_unpool", *every(site), **options)
+
+
+@emits("LRN")
+def lrn(site: Site) -> str:
+    size = site.attribute("size")
+    options = {
+        "alpha": (site.attribute("alpha", 1e-4), 1e-4),
+        "beta": (site.attribute("beta", 0.75), 0.75),
+        "k": (site.attribute("bias", 1.0), 1.0),
+    }
+    return call("nn.local_response_norm", site[0], str(size), **options)
+
+
+@emits("Dropout")
+def dropout(site: Site) -> str:
+    if len(site.op.results) == 1:
+        return site[0]
+    mask = ", dtype=torch.bool" if site.version >= 10 else ""
+    return f"({site[0]}, torch.ones_like({site[0]}{mask}))"
+
+
+@emits("Dropout", since=12)
+def dropout_12(site: Site) -> str:
+    training = (False,) if not site.has(2) else numbers(site, 2)
+    if training is not None and not training[0]:
+        return dropout(site)
+    expression = call("nn.dropout", *every(site), seed=(site.attribute("seed"), None))
+    return results(site, expression, 2)
+
+
+@emits("ImageDecoder", since=20)
+def image_decoder(site: Site) -> No:
+    return No("decoding image files is not part of the run-time library")

@@ -1,0 +1,1 @@
+"""What generated code calls where one torch expression cannot say an op; copied into artifacts."""
