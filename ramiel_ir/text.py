@@ -27,8 +27,8 @@ from ramiel_ir.errors import ModelError
 from ramiel_ir.ir import Array, Attribute, Dim, DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.lexer import Lexer
 
-FindTensor = Callable[[str], Tensor | None]
-"""From a digest to the tensor with that digest, None where it is not at hand."""
+FindTensor = Callable[[str, Type], Tensor | None]
+"""From a digest and a type to the tensor that has both, None where it is not at hand."""
 
 _INLINE_ELEMENTS = 8
 _PLAIN_NAME = re.compile(r"[\w.-]+", re.ASCII)
@@ -135,7 +135,7 @@ def _inline(tensor: Tensor) -> str | None:
         return None
     text = f"[{', '.join(map(str, elements))}]"
     lexer = Lexer(text, "constant", ModelError)
-    again = _Parser(lexer, lambda digest: None).elements(tensor.type)
+    again = _Parser(lexer, _find_nothing).elements(tensor.type)
     return text if again.digest == tensor.digest else None
 
 
@@ -185,11 +185,15 @@ def parse_graph(source: str, *, what: str = "text", find_tensor: FindTensor | No
     Constants given by digest come from `find_tensor`; without one they stay detached.
     """
     lexer = Lexer(source, what, ModelError)
-    parser = _Parser(lexer, find_tensor or (lambda digest: None))
+    parser = _Parser(lexer, find_tensor or _find_nothing)
     graph = parser.graph()
     if lexer.token.kind != "end":
         raise lexer.fail("expected the end of the text")
     return graph
+
+
+def _find_nothing(digest: str, type: Type) -> None:
+    return None
 
 
 class _Parser:
@@ -379,12 +383,7 @@ class _Parser:
         self.lexer.expect("sha")
         self.lexer.expect("=")
         digest = self.lexer.next().text
-        found = self.find_tensor(digest)
-        if found is None:
-            return Tensor(type, digest=digest)
-        if found.type != type:
-            raise self.lexer.fail("the data with this digest has another type", offset)
-        return found
+        return self.find_tensor(digest, type) or Tensor(type, digest=digest)
 
     def elements(self, type: Type) -> Tensor:
         assert isinstance(type.element, DType)

@@ -1,0 +1,157 @@
+"""`read`, `optimize`, `compile`: from a model to an artifact. This file is the whole story."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ramiel_ir import registry
+from ramiel_ir.artifact import write_artifact
+from ramiel_ir.backend import Backend, find_backend
+from ramiel_ir.costs import AnalyticCosts, Costs
+from ramiel_ir.errors import UsageError
+from ramiel_ir.ir import Graph
+from ramiel_ir.pipeline import Context, PassManager
+from ramiel_ir.plan import Plan, Timeline, make_plan, simulate
+
+if TYPE_CHECKING:
+    from ramiel_ir.onnx_io import Shapes
+
+_log = logging.getLogger("ramiel_ir")
+
+Source = Any
+"""A path (.onnx or .ir), `zoo:NAME`, an `onnx.ModelProto`, an `onnx_ir.Model`, an ONNX Script
+function, or a Graph."""
+
+
+def read(
+    source: Source,
+    *,
+    input_shapes: Shapes | None = None,
+    allow_external: Sequence[str | os.PathLike[str]] = (),
+) -> Graph:
+    """The verified graph of a model.
+
+    `input_shapes` gives inputs a shape by name; external data is read from the model's own folder and
+    `allow_external` only. Raises `ModelError` for a broken model, `UsageError` for an unknown source.
+    """
+    from ramiel_ir import ir_file, onnx_io
+
+    if isinstance(source, Graph):
+        return source.clone()
+    if isinstance(source, str) and source.startswith("zoo:"):
+        source = registry.MODELS.get(source.removeprefix("zoo:"), "zoo model")()
+    if isinstance(source, (str, os.PathLike)) and Path(source).suffix == ".ir":
+        if input_shapes:
+            raise UsageError("the shapes of an .ir file are fixed; give them when reading the model")
+        return ir_file.read_ir(source)
+    if hasattr(source, "to_model_proto"):
+        source = source.to_model_proto()
+    return onnx_io.read_onnx(source, input_shapes=input_shapes, allow_external=allow_external)
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def make_context(
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    costs: Costs | None = None,
+    backend: str = "",
+) -> Context:
+    """The context of a compilation: workers = cores and threads = cores // workers by default."""
+    cores = usable_cores()
+    workers = workers or cores
+    if workers > cores:
+        _log.warning("%d workers share %d cores", workers, cores)
+    return Context(
+        costs=costs or AnalyticCosts(),
+        workers=workers,
+        threads=threads or max(1, cores // workers),
+        cores=cores,
+        backend=backend,
+    )
+
+
+def default_pipeline(workers: int) -> str:
+    """The passes that `compile` runs unless it is told others."""
+    return f"fold,dce,cluster,merge{{max-clusters={workers}}},clone,gate"
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What `plan_model` made: the plan, its predicted timeline, and the manager that ran the passes."""
+
+    backend: Backend
+    graph: Graph
+    plan: Plan
+    timeline: Timeline
+    manager: PassManager
+    context: Context
+
+
+def plan_model(
+    source: Source,
+    *,
+    backend: str,
+    passes: str | None = None,
+    context: Context | None = None,
+    threads: int | None = None,
+    **reading: Any,
+) -> Compilation:
+    """Everything up to the verified plan: read, prepare, run the passes, plan, run the plan passes."""
+    emitter = find_backend(backend)
+    context = context or make_context(backend=backend)
+    manager = PassManager.parse(passes or default_pipeline(context.workers), context)
+    graph = emitter.prepare(read(source, **reading), context)
+    emitter.check(graph)
+    manager.run(graph)
+    used = max(1, len(graph.clusters))
+    if threads is None:
+        threads = context.threads if used > 1 else context.cores
+    plan = make_plan(graph, threads=threads)
+    plan.verify()
+    plan = manager.run_plan(plan)
+    return Compilation(emitter, graph, plan, simulate(plan, context.costs), manager, context)
+
+
+def compile(
+    source: Source,
+    folder: str | os.PathLike[str],
+    *,
+    backend: str = "torch",
+    passes: str | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    costs: Costs | None = None,
+    input_shapes: Mapping[str, Sequence[int | str]] | None = None,
+    allow_external: Sequence[str | os.PathLike[str]] = (),
+    force: bool = False,
+) -> Compilation:
+    """Turn a model into an artifact in `folder`.
+
+    `passes` is a pipeline string; `workers` defaults to the usable cores, `threads` (of each worker)
+    to cores // workers; `costs` to the analytic model. Nothing is written unless everything worked.
+    Raises `ModelError`, `UnsupportedOpError`, `PipelineError`, `PlanError` or `UsageError`.
+    """
+    context = make_context(workers=workers, threads=threads, costs=costs, backend=backend)
+    done = plan_model(
+        source,
+        backend=backend,
+        passes=passes,
+        context=context,
+        threads=threads,
+        input_shapes=input_shapes,
+        allow_external=allow_external,
+    )
+    write_artifact(done.plan, done.timeline, done.backend, folder, force=force)
+    return done
