@@ -76,6 +76,6 @@ def googlenet(
             x = inception(net, x, *widths)
             if name in POOL_AFTER:
                 x = max_pool(net, x, 3, 2, ceil=True)
-    x = linear(net, global_avg_pool(net, x), "classifier", 1000)
+    x = linear(net, global_avg_pool(net, x), "classifier", 1000, gain=0.4)
     net.output(net.op("Softmax", x, axis=1), "probabilities")
     return net.finish()

@@ -9,8 +9,8 @@ import onnx
 import onnx_ir as ir
 
 from ramiel_models.builder import Dim, Net, channels, paper
-from ramiel_models.layers import conv_bn, global_avg_pool, linear, upsample
-from ramiel_models.resnet import bottleneck
+from ramiel_models.layers import HE_GAIN, conv_bn, global_avg_pool, linear, upsample
+from ramiel_models.resnet import RESIDUAL_GAIN, bottleneck
 
 WIDTHS = (16, 32, 64, 128)
 """Channels of the branches, from high to low resolution."""
@@ -26,7 +26,7 @@ def basic_block(net: Net, x: ir.Value) -> ir.Value:
     """Two 3x3 convolutions and a shortcut (He et al. 2015, arXiv:1512.03385, figure 5, left)."""
     width = channels(x)
     y = conv_bn(net, x, "conv1", width, 3)
-    y = conv_bn(net, y, "conv2", width, 3, gain=0.5, activation=None)
+    y = conv_bn(net, y, "conv2", width, 3, gain=RESIDUAL_GAIN, activation=None)
     return net.op("Relu", net.op("Add", y, x))
 
 
@@ -47,7 +47,7 @@ def raised(net: Net, x: ir.Value, steps: int, filters: int, gain: float) -> ir.V
 
 def exchange(net: Net, branches: list[ir.Value]) -> list[ir.Value]:
     """Figure 3: every branch becomes the sum of all branches at its own resolution."""
-    gain = 1 / math.sqrt(len(branches))
+    gain = HE_GAIN / math.sqrt(len(branches))
     fused = []
     for to, target in enumerate(branches):
         terms = []
@@ -83,7 +83,7 @@ def classify(net: Net, branches: list[ir.Value]) -> ir.Value:
     x = wide[0]
     for index, y in enumerate(wide[1:]):
         with net.scope(f"join{index}"):
-            down = conv_bn(net, x, "down", channels(y), 3, stride=2, gain=0.7)
+            down = conv_bn(net, x, "down", channels(y), 3, stride=2, gain=1.0)
             x = net.op("Add", y, down)
     x = conv_bn(net, x, "final", 2048)
     return linear(net, global_avg_pool(net, x), "classifier", 1000)

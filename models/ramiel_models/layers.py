@@ -34,8 +34,8 @@ Rectified values have a positive mean in common. Passed on layer after layer it 
 tells one image from another; taken out wholly, layers would amplify rounding errors instead.
 """
 
-HE_GAIN = math.sqrt(2.0)
-"""Gain after a ReLU, which halves the second moment."""
+HE_GAIN = math.sqrt(2.0 / (1.0 - (1.0 - (1.0 - CENTRING) ** 2) / math.pi))
+"""Gain after a ReLU, which halves the second moment; 1/π of the rest is the mean's."""
 
 Pair = int | tuple[int, int]
 """One number for height and width, or (height, width)."""
@@ -102,14 +102,12 @@ def conv_relu(
         return net.op("Relu", x)
 
 
-def batch_norm(
-    net: Net, x: ir.Value, name: str, *, gain: float = 1.0, epsilon: float = 1e-5
-) -> ir.Value:
-    """Batch normalization with random statistics; scales by about `gain`."""
+def batch_norm(net: Net, x: ir.Value, name: str, *, epsilon: float = 1e-5) -> ir.Value:
+    """Batch normalization with random statistics that keep the second moment on average."""
     size = channels(x)
     with net.scope(name):
-        scale = net.constant("scale", lambda rng: rng.uniform(0.85 * gain, 1.05 * gain, size))
-        shift = net.weight("shift", [size], std=0.2 * gain)
+        scale = net.constant("scale", lambda rng: rng.uniform(0.85, 1.05, size))
+        shift = net.weight("shift", [size], std=0.1)
         mean = net.weight("mean", [size], std=0.1)
         variance = net.constant("variance", lambda rng: rng.uniform(0.5, 1.5, size))
     return net.op("BatchNormalization", x, scale, shift, mean, variance, name=name, epsilon=epsilon)
@@ -125,16 +123,25 @@ def conv_bn(
     stride: Pair = 1,
     padding: Pair | None = None,
     groups: int = 1,
-    gain: float = 1.0,
+    gain: float = HE_GAIN,
     epsilon: float = 1e-5,
     activation: str | None = "Relu",
 ) -> ir.Value:
-    """Convolution without bias, batch normalization scaling by `gain`, and an activation op."""
+    """Convolution without bias, batch normalization, and an activation op if any."""
     x = conv(
-        net, x, name, filters, kernel, stride=stride, padding=padding, groups=groups, bias=False
+        net,
+        x,
+        name,
+        filters,
+        kernel,
+        stride=stride,
+        padding=padding,
+        groups=groups,
+        bias=False,
+        gain=gain,
     )
     with net.scope(name):
-        x = batch_norm(net, x, "bn", gain=gain, epsilon=epsilon)
+        x = batch_norm(net, x, "bn", epsilon=epsilon)
         return net.op(activation, x) if activation else x
 
 

@@ -55,7 +55,7 @@ def bneck(net: Net, x: ir.Value, row: Row) -> ir.Value:
     shortcut = x
     act = row.activation
     if row.expand != channels(x):
-        x = conv_bn(net, x, "expand", row.expand, epsilon=EPSILON, activation=act)
+        x = conv_bn(net, x, "expand", row.expand, gain=1.2, epsilon=EPSILON, activation=act)
     x = conv_bn(
         net,
         x,

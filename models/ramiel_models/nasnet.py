@@ -22,8 +22,8 @@ from ramiel_models.layers import (
 
 EPSILON = 1e-3
 
-SQUEEZE_GAIN = 0.7
-"""Gain of the 1x1 convolutions in front of a cell, whose sums of two branches grow by about √2."""
+SQUEEZE_GAIN = 1.0
+"""Below √2 for the 1x1 convolutions in front of a cell, because the sums of two branches grow."""
 
 
 def separable(
@@ -51,13 +51,16 @@ def squeeze(net: Net, x: ir.Value, name: str, filters: int) -> ir.Value:
 
 def halve(net: Net, x: ir.Value, name: str, filters: int) -> ir.Value:
     """Half the size without losing pixels: even ones by one path, odd ones by another."""
+
+    def path(x: ir.Value, name: str) -> ir.Value:
+        x = avg_pool(net, x, 1, 2)
+        return conv(net, x, name, filters // 2, bias=False, gain=SQUEEZE_GAIN)
+
     with net.scope(name):
-        even = conv(net, avg_pool(net, x, 1, 2), "even", filters // 2, bias=False)
-        x = net.op("Pad", x, [0, 0, 0, 0, 0, 0, 1, 1])
-        x = net.op("Slice", x, [1, 1], [2**31 - 1, 2**31 - 1], [2, 3])
-        odd = conv(net, avg_pool(net, x, 1, 2), "odd", filters // 2, bias=False)
-        x = net.op("Concat", even, odd, axis=1)
-        return batch_norm(net, x, "bn", gain=SQUEEZE_GAIN, epsilon=EPSILON)
+        shifted = net.op("Pad", x, [0, 0, 0, 0, 0, 0, 1, 1])
+        shifted = net.op("Slice", shifted, [1, 1], [2**31 - 1, 2**31 - 1], [2, 3])
+        x = net.op("Concat", path(x, "even"), path(shifted, "odd"), axis=1)
+        return batch_norm(net, x, "bn", epsilon=EPSILON)
 
 
 def fit(net: Net, previous: ir.Value, x: ir.Value, filters: int) -> ir.Value:

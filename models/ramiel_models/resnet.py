@@ -6,10 +6,13 @@ import onnx
 import onnx_ir as ir
 
 from ramiel_models.builder import Dim, Net, channels, paper
-from ramiel_models.layers import conv_bn, global_avg_pool, linear, max_pool
+from ramiel_models.layers import HE_GAIN, conv_bn, global_avg_pool, linear, max_pool
 
 EXPANSION = 4
 """A bottleneck's result has this many times the channels of its 3x3 convolution."""
+
+RESIDUAL_GAIN = 0.5 * HE_GAIN
+"""Of the last convolution in a block, so that sums grow slowly from block to block."""
 
 STAGES = {
     "layer1": (3, 64, 1),
@@ -25,7 +28,7 @@ def bottleneck(net: Net, x: ir.Value, width: int, stride: int = 1) -> ir.Value:
     filters = width * EXPANSION
     y = conv_bn(net, x, "conv1", width)
     y = conv_bn(net, y, "conv2", width, 3, stride=stride)
-    y = conv_bn(net, y, "conv3", filters, gain=0.5, activation=None)
+    y = conv_bn(net, y, "conv3", filters, gain=RESIDUAL_GAIN, activation=None)
     if stride > 1 or channels(x) != filters:
         x = conv_bn(net, x, "downsample", filters, stride=stride, activation=None)
     return net.op("Relu", net.op("Add", y, x))

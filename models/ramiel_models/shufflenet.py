@@ -26,7 +26,7 @@ def convolved(net: Net, x: ir.Value, filters: int, stride: int) -> ir.Value:
     """The right branch of figure 3(c, d): 1x1, depthwise 3x3 and 1x1 convolutions."""
     x = conv_bn(net, x, "conv1", filters)
     x = depthwise(net, x, "conv2", stride)
-    return conv_bn(net, x, "conv3", filters)
+    return conv_bn(net, x, "conv3", filters, gain=1.0)
 
 
 def depthwise(net: Net, x: ir.Value, name: str, stride: int) -> ir.Value:
@@ -46,7 +46,8 @@ def unit(net: Net, x: ir.Value) -> ir.Value:
 def down_unit(net: Net, x: ir.Value, filters: int) -> ir.Value:
     """Figure 3(d): both branches take all channels and halve the size."""
     with net.scope("left"):
-        left = conv_bn(net, depthwise(net, x, "conv1", 2), "conv2", filters // 2)
+        left = depthwise(net, x, "conv1", 2)
+        left = conv_bn(net, left, "conv2", filters // 2, gain=1.0)
     with net.scope("right"):
         right = convolved(net, x, filters // 2, 2)
     return shuffle(net, net.op("Concat", left, right, axis=1))

@@ -13,6 +13,9 @@ EPSILON = 1e-3
 
 CLASSES = 80
 
+SILU_GAIN = 1.65
+"""Gain after x · sigmoid(x), which keeps 0.36 of a unit second moment."""
+
 ANCHORS = {
     8: ((10, 13), (16, 30), (33, 23)),
     16: ((30, 61), (62, 45), (59, 119)),
@@ -29,7 +32,6 @@ def conv_silu(
     kernel: int = 1,
     stride: int = 1,
     padding: Pair | None = None,
-    gain: float = 1.0,
 ) -> ir.Value:
     """Convolution, batch normalization, and x · sigmoid(x)."""
     x = conv_bn(
@@ -40,7 +42,7 @@ def conv_silu(
         kernel,
         stride=stride,
         padding=padding,
-        gain=gain,
+        gain=SILU_GAIN,
         epsilon=EPSILON,
         activation=None,
     )
@@ -110,12 +112,13 @@ def neck(net: Net, p3: ir.Value, p4: ir.Value, p5: ir.Value) -> list[ir.Value]:
 def detect(net: Net, x: ir.Value, stride: int) -> tuple[ir.Value, ir.Value]:
     """Decode one level's boxes [batch, n, 4] and scores [batch, n, 1 + classes].
 
-    Boxes are centre and size in pixels: xy = (2s(xy) - ½ + cell) · stride, wh = (2s(wh))² · anchor, s = sigmoid.
+    Boxes are centre and size in pixels, of z = sigmoid(x): (2z - ½ + cell) · stride, and
+    (2z)² · anchor.
     """
     anchors = np.array(ANCHORS[stride], np.float32).reshape(1, -1, 1, 1, 2)
     count = anchors.shape[1]
     fields = 5 + CLASSES
-    raw = conv(net, x, "conv", count * fields, gain=1.5)
+    raw = conv(net, x, "conv", count * fields, gain=1.0)
     assert raw.shape is not None
     height, width = raw.shape[2], raw.shape[3]
     raw = net.op("Reshape", raw, [0, count, fields, height, width])
