@@ -217,8 +217,11 @@ def _convolution(op: Op) -> float:
 
 def _quantized_convolution(op: Op) -> float:
     weight = op.operand(3)
-    return 2.0 * _result_count(op) * (_count(weight.type) if weight else 1) / max(
-        1, _first_dim(weight)
+    return (
+        2.0
+        * _result_count(op)
+        * (_count(weight.type) if weight else 1)
+        / max(1, _first_dim(weight))
     )
 
 

@@ -47,7 +47,9 @@ def read(
         source = registry.MODELS.get(source.removeprefix("zoo:"), "zoo model")()
     if isinstance(source, (str, os.PathLike)) and Path(source).suffix == ".ir":
         if input_shapes:
-            raise UsageError("the shapes of an .ir file are fixed; give them when reading the model")
+            raise UsageError(
+                "the shapes of an .ir file are fixed; give them when reading the model"
+            )
         return ir_file.read_ir(source)
     if hasattr(source, "to_model_proto"):
         source = source.to_model_proto()

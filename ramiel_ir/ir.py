@@ -259,10 +259,10 @@ _KIND_OF_PYTHON: tuple[tuple[Any, AttributeKind], ...] = (
 
 
 class Use(NamedTuple):
-    """Where a value is read: operand `index` of an op, or output `index` of a graph."""
+    """Where a value is read: operand `position` of an op, or output `position` of a graph."""
 
     user: Op | Graph
-    index: int
+    position: int
 
 
 class Value:
@@ -559,7 +559,9 @@ class Graph:
         """Append an op of ONNX's own domain by result names; return its result, or its results."""
         names = [results] if isinstance(results, str) else list(results)
         given = list(types) if isinstance(types, Sequence) else [types] * len(names)
-        values = [Value(name, type) if name else None for name, type in zip(names, given, strict=True)]
+        values = [
+            Value(name, type) if name else None for name, type in zip(names, given, strict=True)
+        ]
         self.append(Op(kind, operands, values, attributes))
         return values[0] if isinstance(results, str) else tuple(values)
 
@@ -805,8 +807,8 @@ def _difference(left: Graph, right: Graph, pairs: dict[Value, Value]) -> str | N
             for name, region in op.regions.items():
                 yield _difference(region, other.regions[name], pairs)
             yield differs(f"number of results of {op}", len(op.results), len(other.results))
-            for a, b in zip(op.results, other.results, strict=True):
-                yield declare(a, b)
+            for result, twin in zip(op.results, other.results, strict=True):
+                yield declare(result, twin)
         yield differs("outputs", [pairs[value] for value in left.outputs], list(right.outputs))
 
     return next((found for found in checks() if found is not None), None)

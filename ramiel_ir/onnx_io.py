@@ -10,7 +10,7 @@ import itertools
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ import onnx
 import onnx.checker
 import onnx.helper
 import onnx.inliner
+import onnx.numpy_helper
 import onnx.reference
 import onnx_ir
 import onnx_ir.passes.common as onnx_passes
@@ -250,7 +251,9 @@ class _Reader:
                 regions[name] = self.graph(attribute.as_graph())
             else:
                 attributes[name] = self.attribute(label, attribute)
-        results = [Value(value.name, _type(value)) if value.name else None for value in node.outputs]
+        results = [
+            Value(value.name, _type(value)) if value.name else None for value in node.outputs
+        ]
         operands = [value and self.use(value, label) for value in node.inputs]
         cluster = node.metadata_props.get(CLUSTER_KEY, "")
         graph.append(
@@ -270,7 +273,7 @@ class _Reader:
                 self.values[old] = new
 
     def attribute(self, label: str, attribute: onnx_ir.Attr) -> Attribute:
-        value = attribute.value
+        value: Any = attribute.value
         if attribute.type not in _ATTRIBUTE_KINDS:
             raise UnsupportedOpError(
                 f"{label}: attributes of type {attribute.type.name} are not supported"
@@ -338,7 +341,9 @@ class _Reader:
         tensor.base_dir = str(self.folder or self.allowed[0])
         end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
         if path.stat().st_size < end:
-            raise ModelError(f"the data of {tensor.name!r} is cut short: {location!r} ends too early")
+            raise ModelError(
+                f"the data of {tensor.name!r} is cut short: {location!r} ends too early"
+            )
 
 
 def _domain(domain: str) -> str:
@@ -618,15 +623,17 @@ def expand(op: Op) -> Graph | None:
     return read_onnx(inlined)
 
 
-def schema_exists(op: Op) -> bool:
-    """Whether the installed onnx defines this op at all."""
-    try:
-        defs.get_schema(op.kind, _NEWEST_OPSET if not op.domain else 1, op.domain)
-    except defs.SchemaError:
-        return False
-    return True
-
-
-def names_of(values: Iterable[Value]) -> list[str]:
-    """The names of values, for error messages."""
-    return [value.name for value in values]
+def read_pb(path: Path) -> Any:
+    """The value in a `TensorProto`, `SequenceProto` or `OptionalProto` file of ONNX test data."""
+    data = path.read_bytes()
+    for proto, convert in (
+        (onnx.TensorProto(), onnx.numpy_helper.to_array),
+        (onnx.SequenceProto(), onnx.numpy_helper.to_list),
+        (onnx.OptionalProto(), onnx.numpy_helper.to_optional),
+    ):
+        try:
+            proto.ParseFromString(data)
+            return convert(proto)
+        except Exception:  # the file does not say of which of the three kinds it is
+            continue
+    raise UsageError(f"{str(path)!r} holds no ONNX value")

@@ -13,6 +13,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ramiel_ir.costs import Costs, StaticCosts
@@ -208,10 +209,10 @@ class PassManager:
         for step in self.passes:
             if isinstance(step, Pass):
                 start = time.perf_counter()
-                outcome = self._guard(step, lambda step=step: step.run(graph, self.context))
+                outcome = self._guard(step, partial(step.run, graph, self.context))
                 self._record(step, bool(outcome), outcome, time.perf_counter() - start)
                 if self.verify_each:
-                    self._guard(step, lambda: verify(graph))
+                    self._guard(step, partial(verify, graph))
                 if self.after is not None:
                     self.after(step, graph, bool(outcome))
         return any(step.changed for step in self.steps)
@@ -220,7 +221,7 @@ class PassManager:
         """Run the plan passes; the last plan."""
         for step in self.plan_passes:
             start = time.perf_counter()
-            outcome = self._guard(step, lambda step=step, plan=plan: step.run(plan, self.context))
+            outcome = self._guard(step, partial(step.run, plan, self.context))
             changed = not isinstance(outcome, No) and outcome is not plan
             self._record(step, changed, outcome, time.perf_counter() - start)
             if changed:

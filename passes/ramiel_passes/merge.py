@@ -116,9 +116,7 @@ def _squeeze(groups: list[list[Op]], limit: int, schedule: Schedule) -> list[lis
         work, lightest = ranked.pop(0)
         best = min(
             ranked[:],
-            key=lambda entry: schedule.makespan(
-                home | dict.fromkeys(members[lightest], entry[1])
-            ),
+            key=lambda entry: schedule.makespan(home | dict.fromkeys(members[lightest], entry[1])),
         )
         home.update(dict.fromkeys(members[lightest], best[1]))
         members[best[1]] = members[best[1]] + members.pop(lightest)

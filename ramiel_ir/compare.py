@@ -1,0 +1,247 @@
+"""Do the backends agree with the reference? And if not, at which op do they part?
+
+The reference is ONNX Runtime with every optimisation off, `interpret` where it cannot load the model.
+Tolerance: max|a − b| ≤ rtol · max|reference| + atol; integers, bools and strings exact; NaN equals
+NaN; shapes and element types equal.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ramiel_ir.artifact import load, write_artifact
+from ramiel_ir.backend import Isolation
+from ramiel_ir.driver import Compilation, Source, make_context, plan_model, read
+from ramiel_ir.errors import RamielError
+from ramiel_ir.inputs import random_inputs
+from ramiel_ir.interpret import interpret
+from ramiel_ir.ir import DType, Graph, Value
+from ramiel_ir.onnx_io import write_onnx
+
+_TIMEOUT = 600.0  # seconds for one inference; only a hang takes longer
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far floats may be apart, `rtol` relative to the largest reference value; None: by type."""
+
+    rtol: float | None = None
+    atol: float | None = None
+
+    def limit(self, reference: Any) -> float:
+        """The greatest |a − b| allowed, 0 where values must be equal."""
+        if reference.dtype.kind in "iubOSU":
+            return 0.0
+        coarse = reference.dtype.itemsize < 4
+        rtol = self.rtol if self.rtol is not None else (1e-2 if coarse else 1e-3)
+        atol = self.atol if self.atol is not None else (1e-2 if coarse else 1e-5)
+        finite = np.abs(_as_number(reference))
+        finite = finite[np.isfinite(finite)]
+        return float(rtol * finite.max(initial=0.0) + atol)
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far a value is from its reference, and how far it may be; `reason` where it is too far."""
+
+    error: float = 0.0
+    limit: float = 0.0
+    reason: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it is within the tolerance."""
+        return not self.reason
+
+
+def _as_number(array: Any) -> Any:
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+
+
+def deviation(reference: Any, found: Any, tolerance: Tolerance | None = None) -> Deviation:
+    """Compare a value with its reference: arrays, lists of them, or None."""
+    tolerance = tolerance or Tolerance()
+    if reference is None or found is None:
+        same = reference is None and found is None
+        return Deviation(reason="" if same else "one of the two is an empty optional")
+    if isinstance(reference, list) or isinstance(found, list):
+        if not isinstance(found, list) or not isinstance(reference, list):
+            return Deviation(reason="one of the two is a sequence")
+        if len(reference) != len(found):
+            return Deviation(reason=f"{len(found)} items, not {len(reference)}")
+        items = [deviation(a, b, tolerance) for a, b in zip(reference, found, strict=True)]
+        return max(items, key=lambda item: (not item.agrees, item.error), default=Deviation())
+    reference, found = np.asarray(reference), np.asarray(found)
+    if reference.shape != found.shape:
+        return Deviation(reason=f"shape {found.shape}, not {reference.shape}")
+    kinds = DType.from_numpy(reference.dtype), DType.from_numpy(found.dtype)
+    if kinds[0] is not kinds[1]:
+        return Deviation(reason=f"type {kinds[1].text}, not {kinds[0].text}")
+    if kinds[0] is DType.STRING:
+        pairs = zip(reference.reshape(-1), found.reshape(-1), strict=True)
+        wrong = sum(str(a) != str(b) for a, b in pairs)
+        return Deviation(reason=f"{wrong} strings differ" if wrong else "")
+    limit = tolerance.limit(reference)
+    a, b = _as_number(reference), _as_number(found)
+    with np.errstate(invalid="ignore"):
+        apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    apart = np.where(np.isnan(apart), np.inf, apart)
+    error = float(apart.max(initial=0.0))
+    reason = "" if error <= limit else f"max |a − b| is {error:.3g}, allowed {limit:.3g}"
+    return Deviation(error, limit, reason)
+
+
+class Reference:
+    """The reference for one graph: ONNX Runtime unoptimised, else `interpret`."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.name = "onnxruntime, optimisations off"
+        self._session: Any = None
+        try:
+            self._session = _session(graph)
+        except Exception:  # ONNX Runtime cannot load it, for whatever reason of its own
+            self.name = "interpret"
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs by name."""
+        if self._session is None:
+            return interpret(self.graph, inputs)
+        names = list(dict.fromkeys(value.name for value in self.graph.outputs))
+        feeds = {value.name: inputs[value.name] for value in self.graph.inputs}
+        return dict(zip(names, self._session.run(names, feeds), strict=True))
+
+
+def _session(graph: Graph) -> Any:
+    import onnxruntime as ort
+
+    unique = graph.clone()
+    unique.set_outputs(dict.fromkeys(unique.outputs))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "reference.onnx"
+        write_onnx(unique, path)
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One backend on one number of workers against the reference.
+
+    `seen` holds the deviation of every output; `first` says at which op they part, if they do.
+    """
+
+    backend: str
+    workers: int
+    used_workers: int
+    seen: dict[str, Deviation]
+    first: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every output is within the tolerance."""
+        return all(item.agrees for item in self.seen.values())
+
+    @property
+    def error(self) -> float:
+        """The greatest |a − b| over all outputs."""
+        return max((item.error for item in self.seen.values()), default=0.0)
+
+
+def compare(
+    source: Source,
+    *,
+    backends: Sequence[str] = ("torch", "ort"),
+    workers: Sequence[int] = (2,),
+    passes: str | None = None,
+    seed: int = 0,
+    inputs: Mapping[str, Any] | None = None,
+    tolerance: Tolerance | None = None,
+    isolation: Isolation | None = None,
+    **reading: Any,
+) -> list[Comparison]:
+    """Compile and run the model on each backend and worker count, and compare with the reference."""
+    graph = read(source, **reading)
+    given = dict(inputs) if inputs is not None else random_inputs(graph, seed=seed)
+    reference = Reference(graph)
+    expected = reference.run(given)
+    found = []
+    for backend in backends:
+        for count in workers:
+            context = make_context(workers=count, backend=backend)
+            done = plan_model(graph, backend=backend, passes=passes, context=context)
+            found.append(check(done, reference, given, expected, tolerance, isolation))
+    return found
+
+
+def check(
+    done: Compilation,
+    reference: Reference,
+    inputs: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    tolerance: Tolerance | None = None,
+    isolation: Isolation | None = None,
+) -> Comparison:
+    """Run one compiled plan and compare its outputs; on a mismatch find the first op that differs."""
+    outputs = _run(done, inputs, isolation)
+    seen = {name: deviation(value, outputs[name], tolerance) for name, value in expected.items()}
+    first = ""
+    if not all(item.agrees for item in seen.values()):
+        first = _locate(done, reference.graph, inputs, tolerance)
+    return Comparison(done.backend.name, done.context.workers, len(done.plan.workers), seen, first)
+
+
+def _run(
+    done: Compilation, inputs: Mapping[str, Any], isolation: Isolation | None = None
+) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "artifact"
+        write_artifact(done.plan, done.timeline, done.backend, folder)
+        with load(folder, isolation=isolation) as model:
+            return model.run(inputs, timeout=_TIMEOUT)
+
+
+def _locate(
+    done: Compilation,
+    original: Graph,
+    inputs: Mapping[str, Any],
+    tolerance: Tolerance | None,
+) -> str:
+    """The first op, in graph order, whose result differs; values that fusion removed are skipped."""
+    every = original.clone()
+    every.set_outputs(_tensors(every))
+    try:
+        expected = Reference(every).run(inputs)
+        graph = done.plan.graph
+        before = graph.outputs
+        graph.set_outputs([value for value in _tensors(graph) if value.name in expected])
+        try:
+            outputs = _run(done, inputs, "thread")
+        finally:
+            graph.set_outputs(before)
+    except RamielError as error:
+        return f"the first op that differs could not be found: {error}"
+    for value in _tensors(graph):
+        if value.name in expected:
+            seen = deviation(expected[value.name], outputs[value.name], tolerance)
+            if not seen.agrees:
+                return f"{value.op} ({seen.reason})"
+    return "every op agrees by itself; the outputs that differ are those of the plan"
+
+
+def _tensors(graph: Graph) -> list[Value]:
+    return [
+        value
+        for op in graph.ops
+        for value in op.writes
+        if value.type is None or value.type.kind == "tensor"
+    ]

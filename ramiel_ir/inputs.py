@@ -1,0 +1,125 @@
+"""Inputs for a model: read from files, or made from a seed; and outputs written to files."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ramiel_ir.errors import ModelError, UnsupportedOpError, UsageError
+from ramiel_ir.ir import Array, DType, Graph, Type, Value
+
+_log = logging.getLogger("ramiel_ir")
+
+RANGE_KEY = "ramiel.range."
+"""Model metadata `ramiel.range.NAME` = "lo,hi" says which values an input takes (hi excluded)."""
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+def random_inputs(graph: Graph, *, seed: int = 0, ranges: Ranges | None = None) -> dict[str, Any]:
+    """Seeded inputs by name. Symbolic dimensions become 1, with a warning.
+
+    Values come from `ranges`, else from the model's metadata, else: normal floats, integers of 0 and
+    1, both truth values. Raises `UnsupportedOpError` for inputs of which no example can be made.
+    """
+    rng = np.random.default_rng(seed)
+    return {
+        value.name: _random(value.type, rng, _range(graph, value, ranges or {}), value.name)
+        for value in graph.inputs
+    }
+
+
+def _range(graph: Graph, value: Value, ranges: Ranges) -> tuple[float, float] | None:
+    if value.name in ranges:
+        return ranges[value.name]
+    text = graph.metadata.get(RANGE_KEY + value.name)
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ModelError(f"the metadata {RANGE_KEY + value.name!r} is no range: {text!r}") from None
+    return low, high
+
+
+def _random(
+    type: Type | None, rng: np.random.Generator, limits: tuple[float, float] | None, name: str
+) -> Any:
+    if type is not None and type.kind in ("sequence", "optional"):
+        assert not isinstance(type.element, DType)
+        item = _random(type.element, rng, limits, name)
+        return [item] if type.kind == "sequence" else item
+    if type is None or type.shape is None or not isinstance(type.element, DType):
+        raise UnsupportedOpError(
+            f"no example can be made for the input {name!r}: its type is unknown",
+            hint="give inputs with --inputs, or a shape with --input-shape",
+        )
+    unknown = [dim for dim in type.shape if not isinstance(dim, int)]
+    if unknown:
+        _log.warning("input %r: dimensions %s are taken as 1", name, ", ".join(map(str, unknown)))
+    shape = [dim if isinstance(dim, int) else 1 for dim in type.shape]
+    return _random_array(type.element, shape, rng, limits)
+
+
+def _random_array(
+    dtype: DType,
+    shape: Sequence[int],
+    rng: np.random.Generator,
+    limits: tuple[float, float] | None,
+) -> Array:
+    if dtype is DType.STRING:
+        letters = rng.integers(97, 123, size=(*shape, 4))
+        texts = ["".join(map(chr, word)) for word in letters.reshape(-1, 4)]
+        return np.array(texts, dtype=object).reshape(shape)
+    if dtype is DType.BOOL:
+        return np.asarray(rng.integers(0, 2, shape)).astype(bool)
+    if dtype.text[0] in "iu":
+        low, high = limits or (0, 2)
+        return np.asarray(rng.integers(int(low), int(high), shape)).astype(dtype.numpy)
+    values = rng.uniform(*limits, size=shape) if limits else rng.standard_normal(shape)
+    return np.asarray(values).astype(dtype.numpy)
+
+
+def read_inputs(path: str | os.PathLike[str], graph_inputs: Sequence[str]) -> dict[str, Any]:
+    """Inputs from an .npz, an .npy (for a model of one input), or a folder of `input_k.pb`.
+
+    Raises `UsageError` for a file that is missing or of another kind.
+    """
+    source = Path(path)
+    if source.is_dir():
+        from ramiel_ir.onnx_io import read_pb
+
+        files = sorted(source.glob("input_*.pb"), key=lambda file: int(file.stem.split("_")[1]))
+        if not files:
+            raise UsageError(f"the folder {str(source)!r} holds no input_0.pb")
+        values = [read_pb(file) for file in files]
+        return dict(zip(graph_inputs, values, strict=False))
+    if not source.is_file():
+        raise UsageError(f"there is no file {str(source)!r}")
+    try:
+        loaded = np.load(source, allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise UsageError(
+            f"{str(source)!r} is no .npz or .npy file that can be read: {error}",
+            hint="types that numpy lacks, and strings, come in a folder of input_k.pb",
+        ) from None
+    if isinstance(loaded, np.ndarray):
+        return {graph_inputs[0]: loaded}
+    with loaded:
+        return {name: loaded[name] for name in loaded.files}
+
+
+def write_outputs(path: str | os.PathLike[str], outputs: Mapping[str, Any]) -> None:
+    """Write arrays as .npz. Raises `UsageError` for values that .npz cannot hold."""
+    for name, value in outputs.items():
+        if not isinstance(value, np.ndarray) or value.dtype.kind in "OV":
+            raise UsageError(
+                f"the output {name!r} cannot be stored as .npz", hint="use the Python API for it"
+            )
+    with Path(path).open("wb") as file:
+        np.savez(file, **dict(outputs))
