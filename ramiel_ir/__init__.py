@@ -18,10 +18,8 @@ from ramiel_ir._version import VERSION as __version__
 
 if TYPE_CHECKING:
     from ramiel_ir.artifact import Model, load
-    from ramiel_ir.compare import compare
     from ramiel_ir.driver import compile, read
     from ramiel_ir.errors import RamielError
-    from ramiel_ir.interpret import interpret
     from ramiel_ir.pipeline import PassManager
 
 __all__ = [
@@ -29,9 +27,7 @@ __all__ = [
     "PassManager",
     "RamielError",
     "__version__",
-    "compare",
     "compile",
-    "interpret",
     "load",
     "read",
 ]
@@ -47,8 +43,6 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("compare", "interpret"):  # functions that share their module's name
-        return getattr(importlib.import_module(f"ramiel_ir.{name}"), name)
     if name not in _HOME:
         raise AttributeError(f"module 'ramiel_ir' has no attribute {name!r}")
     return getattr(importlib.import_module(f"ramiel_ir.{_HOME[name]}"), name)

@@ -31,8 +31,8 @@ class Model(Protocol):
     def run(self, inputs: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
         """The outputs by name, arrays the caller owns; `timeout` in seconds.
 
-        Raises `UsageError`-like errors for wrong inputs, `WorkerError` when a worker raises or dies,
-        `WorkerTimeout` after the deadline. The next call runs on healthy workers.
+        Raises `UsageError`-like errors for wrong inputs, `WorkerError` when a worker raises or
+        dies, `WorkerTimeout` after the deadline. The next call runs on healthy workers.
         """
 
     def submit(self, inputs: Mapping[str, Any]) -> Future[dict[str, Any]]:

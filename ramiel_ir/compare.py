@@ -1,8 +1,8 @@
 """Do the backends agree with the reference? And if not, at which op do they part?
 
-The reference is ONNX Runtime with every optimisation off, `interpret` where it cannot load the model.
-Tolerance: max|a − b| ≤ rtol · max|reference| + atol; integers, bools and strings exact; NaN equals
-NaN; shapes and element types equal.
+The reference is ONNX Runtime with every optimisation off, `interpret` where it cannot load the
+model. Tolerance: max|a − b| ≤ rtol · max|reference| + atol; integers, bools and strings exact;
+NaN equals NaN; shapes and element types equal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TIMEOUT = 600.0  # seconds for one inference; only a hang takes longer
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far floats may be apart, `rtol` relative to the largest reference value; None: by type."""
+    """How far floats may be apart; `rtol` is relative to the largest reference; None: by type."""
 
     rtol: float | None = None
     atol: float | None = None
@@ -48,7 +48,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far a value is from its reference, and how far it may be; `reason` where it is too far."""
+    """How far a value is from its reference, and may be; `reason` where it is too far."""
 
     error: float = 0.0
     limit: float = 0.0
@@ -169,7 +169,7 @@ def compare(
     isolation: Isolation | None = None,
     **reading: Any,
 ) -> list[Comparison]:
-    """Compile and run the model on each backend and worker count, and compare with the reference."""
+    """Compile and run the model on each backend and worker count; compare with the reference."""
     graph = read(source, **reading)
     given = dict(inputs) if inputs is not None else random_inputs(graph, seed=seed)
     reference = Reference(graph)
@@ -191,7 +191,7 @@ def check(
     tolerance: Tolerance | None = None,
     isolation: Isolation | None = None,
 ) -> Comparison:
-    """Run one compiled plan and compare its outputs; on a mismatch find the first op that differs."""
+    """Run one compiled plan and compare; on a mismatch find the first op that differs."""
     outputs = _run(done, inputs, isolation)
     seen = {name: deviation(value, outputs[name], tolerance) for name, value in expected.items()}
     first = ""
@@ -216,7 +216,7 @@ def _locate(
     inputs: Mapping[str, Any],
     tolerance: Tolerance | None,
 ) -> str:
-    """The first op, in graph order, whose result differs; values that fusion removed are skipped."""
+    """The first op whose result differs; values that fusion removed are skipped."""
     every = original.clone()
     every.set_outputs(_tensors(every))
     try:

@@ -93,8 +93,19 @@ def work(graph: Graph, costs: Costs) -> Work:
 
 # Ops that only give an existing buffer another shape, or that run once.
 _FREE = frozenset(
-    "Cast Constant ConstantOfShape Dropout Flatten Identity Reshape Shape Size Squeeze "
-    "Unsqueeze".split()
+    [
+        "Cast",
+        "Constant",
+        "ConstantOfShape",
+        "Dropout",
+        "Flatten",
+        "Identity",
+        "Reshape",
+        "Shape",
+        "Size",
+        "Squeeze",
+        "Unsqueeze",
+    ]
 )
 
 

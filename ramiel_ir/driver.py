@@ -36,8 +36,9 @@ def read(
 ) -> Graph:
     """The verified graph of a model.
 
-    `input_shapes` gives inputs a shape by name; external data is read from the model's own folder and
-    `allow_external` only. Raises `ModelError` for a broken model, `UsageError` for an unknown source.
+    `input_shapes` gives inputs a shape by name; external data is read from the model's own folder
+    and `allow_external` only. Raises `ModelError` for a broken model, `UsageError` for an unknown
+    source.
     """
     from ramiel_ir import ir_file, onnx_io
 
@@ -91,7 +92,7 @@ def default_pipeline(workers: int) -> str:
 
 @dataclass(frozen=True)
 class Compilation:
-    """What `plan_model` made: the plan, its predicted timeline, and the manager that ran the passes."""
+    """What `plan_model` made: the plan, its predicted timeline, the manager of the passes."""
 
     backend: Backend
     graph: Graph
@@ -110,7 +111,7 @@ def plan_model(
     threads: int | None = None,
     **reading: Any,
 ) -> Compilation:
-    """Everything up to the verified plan: read, prepare, run the passes, plan, run the plan passes."""
+    """Everything up to the verified plan: read, prepare, graph passes, plan, plan passes."""
     emitter = find_backend(backend)
     context = context or make_context(backend=backend)
     manager = PassManager.parse(passes or default_pipeline(context.workers), context)
@@ -141,9 +142,10 @@ def compile(
 ) -> Compilation:
     """Turn a model into an artifact in `folder`.
 
-    `passes` is a pipeline string; `workers` defaults to the usable cores, `threads` (of each worker)
-    to cores // workers; `costs` to the analytic model. Nothing is written unless everything worked.
-    Raises `ModelError`, `UnsupportedOpError`, `PipelineError`, `PlanError` or `UsageError`.
+    `passes` is a pipeline string; `workers` defaults to the usable cores, `threads` (of each
+    worker) to cores // workers; `costs` to the analytic model. Nothing is written unless
+    everything worked. Raises `ModelError`, `UnsupportedOpError`, `PipelineError`, `PlanError` or
+    `UsageError`.
     """
     context = make_context(workers=workers, threads=threads, costs=costs, backend=backend)
     done = plan_model(

@@ -45,5 +45,5 @@ class WorkerError(RamielError):
     """A worker raised or died while it computed; the next request starts on healthy workers."""
 
 
-class WorkerTimeout(WorkerError):  # noqa: N818  (the name says what happened, like TimeoutError's)
+class WorkerTimeout(WorkerError):
     """A request did not finish before its deadline."""

@@ -24,8 +24,9 @@ Ranges = Mapping[str, tuple[float, float]]
 def random_inputs(graph: Graph, *, seed: int = 0, ranges: Ranges | None = None) -> dict[str, Any]:
     """Seeded inputs by name. Symbolic dimensions become 1, with a warning.
 
-    Values come from `ranges`, else from the model's metadata, else: normal floats, integers of 0 and
-    1, both truth values. Raises `UnsupportedOpError` for inputs of which no example can be made.
+    Values come from `ranges`, else from the model's metadata, else: normal floats, integers of 0
+    and 1, both truth values. Raises `UnsupportedOpError` for inputs of which no example can be
+    made.
     """
     rng = np.random.default_rng(seed)
     return {

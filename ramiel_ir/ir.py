@@ -1,9 +1,9 @@
 """The IR: a `Graph` of `Op`s over `Value`s, each with a `Type`.
 
     Graph    inputs, weights, ops in topological order, outputs; a region is a Graph inside an Op
-    Op       one computation: operands in, results out, attributes, regions (bodies of If, Loop, Scan)
-    Value    one tensor, sequence or optional, with exactly one producer and an ordered use-list
-    Type     element type and shape, as far as they are known
+    Op       one computation: operands in, results out, attributes, regions (bodies of If, Loop,
+    Scan) Value    one tensor, sequence or optional, with exactly one producer and an ordered
+    use-list Type     element type and shape, as far as they are known
 
 Values and ops compare by identity. Everything that may end up printed is kept in order. The rest of
 the file is small: `Tensor` (constant data), `Attribute`, `verify` and `difference`.
@@ -70,7 +70,7 @@ class DType(enum.Enum):
 
     @staticmethod
     def from_onnx(code: int) -> DType:
-        """The element type with this `TensorProto.DataType` number; `ModelError` if there is none."""
+        """The element type with this `TensorProto.DataType` number, else `ModelError`."""
         if code not in _BY_ONNX_CODE:
             raise ModelError(f"element type {code} is not one that ONNX defines")
         return _BY_ONNX_CODE[code]
@@ -228,7 +228,7 @@ class Attribute:
 
     @staticmethod
     def of(value: Any) -> Attribute:
-        """The attribute a plain Python value stands for; an empty list has no kind and is refused."""
+        """The attribute a plain Python value stands for; an empty list has no kind: refused."""
         if isinstance(value, Attribute):
             return value
         if isinstance(value, (list, tuple)):
@@ -320,8 +320,19 @@ class Value:
 
 
 _RANDOM = frozenset(
-    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike "
-    "BiasDropout DropoutGrad BitmaskDropout BitmaskBiasDropout Sampling".split()
+    [
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "BiasDropout",
+        "DropoutGrad",
+        "BitmaskDropout",
+        "BitmaskBiasDropout",
+        "Sampling",
+    ]
 )
 _PURE_DOMAINS = (
     "",
@@ -553,7 +564,7 @@ class Graph:
         kind: str,
         operands: Iterable[Value | None],
         results: str | Sequence[str],
-        types: Type | None | Sequence[Type | None] = None,
+        types: Type | Sequence[Type | None] | None = None,
         **attributes: Any,
     ) -> Any:
         """Append an op of ONNX's own domain by result names; return its result, or its results."""
@@ -702,8 +713,8 @@ class Names:
 def verify(graph: Graph) -> None:
     """Prove the laws of the IR, or raise `ModelError` that names the op or value.
 
-    Each value has one producer and a name of its own, is defined before it is used, and its use-list
-    holds exactly its uses; weights agree with their types; clusters are numbers from 0.
+    Each value has one producer and a name of its own, is defined before it is used, and its
+    use-list holds exactly its uses; weights agree with their types; clusters are numbers from 0.
     """
     _Verifier().graph(graph, {}, set())
 

@@ -11,7 +11,7 @@ from ramiel_ir.errors import RamielError
 _TOKEN = re.compile(
     r"""(?P<skip>(?:[ \t\r\n]+|//[^\n]*)+)
       | (?P<string>b?"(?:[^"\\\n]|\\.)*")
-      | (?P<number>[-+]?(?:\d+\.\d*(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\d+|inf\b|nan\b)(?![\w.]))
+      | (?P<number>[-+]?(?:\d+\.\d*(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\d+|inf|nan)(?![\w.-]))
       | (?P<name>[\w.-]+)
       | (?P<mark>[^\w\s])""",
     re.VERBOSE | re.ASCII,

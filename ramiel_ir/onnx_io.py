@@ -59,9 +59,9 @@ def read_onnx(
 ) -> Graph:
     """The graph of an ONNX model, verified, with every type that shape inference can find.
 
-    `input_shapes` fixes dimensions of inputs. External data must lie in the model's own folder, or
-    in one of `allow_external`; symlinks count where they resolve to. Raises `ModelError` for a model
-    that is broken, `UnsupportedOpError` for a value type that the IR does not have.
+    `input_shapes` fixes dimensions of inputs. External data must lie in the model's own folder,
+    or in one of `allow_external`; symlinks count where they resolve to. Raises `ModelError` for a
+    model that is broken, `UnsupportedOpError` for a value type that the IR does not have.
     """
     folder: Path | None = None
     if isinstance(source, onnx_ir.Model):
@@ -123,7 +123,7 @@ def _refuse_duplicates(graph: onnx.GraphProto, outer: set[str]) -> None:
         for name in node.output:
             if name and name in seen:
                 raise ModelError(
-                    f"the name {name!r} stands for two values of the model, one made by {node.op_type}"
+                    f"the name {name!r} stands for two values of the model, one by {node.op_type}"
                 )
             seen.add(name)
         for attribute in node.attribute:
@@ -282,7 +282,7 @@ class _Reader:
         convert: Callable[[Any], Any] = {
             "string": _text,
             "tensor": self.tensor,
-            "type": lambda item: _type_of(item.type, item.shape),
+            "type": _type_of_attribute,
         }.get(kind.removesuffix("s"), lambda item: item)
         if kind.endswith("s"):
             return Attribute(kind, [convert(item) for item in value])
@@ -363,6 +363,10 @@ def _type(value: onnx_ir.Value) -> Type | None:
     return _type_of(value.type, value.shape)
 
 
+def _type_of_attribute(item: Any) -> Type | None:
+    return _type_of(item.type, item.shape)
+
+
 def _type_of(type: Any, shape: onnx_ir.Shape | None) -> Type | None:
     if type is None:
         return None if shape is None else Type(None, _dims(shape))
@@ -430,7 +434,7 @@ def piece_to_onnx(
 
 
 def write_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write the graph as an .onnx file; weights of more than 1 GiB in all go to a file beside it."""
+    """Write an .onnx file; weights of more than 1 GiB in all go to a file beside it."""
     total = sum(value.type.nbytes or 0 for value in graph.weights if value.type is not None)
     external = f"{Path(path).name}.data" if total > 1 << 30 else None
     onnx_ir.save(to_onnx(graph), path, external_data=external)

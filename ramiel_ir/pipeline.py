@@ -165,7 +165,7 @@ def _options(lexer: Lexer) -> Iterator[tuple[str, tuple[str, Callable[[str], Ram
 
 @dataclass(frozen=True)
 class Step:
-    """What one pass did: its spec, whether it changed the graph, why it declined, how long it took."""
+    """What one pass did: its spec, whether it changed anything, why it declined, its seconds."""
 
     spec: str
     changed: bool

@@ -1,8 +1,9 @@
 """The Plan: what each worker does, step by step. `make_plan` builds one from clusters.
 
-A plan is frozen. Worker n runs its steps in order: `Compute` an op, `Send` a message, `Receive` one,
-each for one sample. A message hands one value from one worker to another. Model inputs and weights
-are at hand on every worker; an output is handed to the caller by the worker that computes it.
+A plan is frozen. Worker n runs its steps in order: `Compute` an op, `Send` a message, `Receive`
+one, each for one sample. A message hands one value from one worker to another. Model inputs and
+weights are at hand on every worker; an output is handed to the caller by the worker that computes
+it.
 """
 
 from __future__ import annotations
@@ -113,9 +114,9 @@ class Plan:
     def verify(self) -> None:
         """Prove the plan laws, or raise `PlanError` that names the step.
 
-        Every op is computed once per sample; every use sees its value earlier on the same worker, or
-        by a receive; every message has one send, by its source and after its value is there, and one
-        receive, by its target; and program order and messages together have no cycle.
+        Every op is computed once per sample; every use sees its value earlier on the same worker,
+        or by a receive; every message has one send, by its source and after its value is there,
+        and one receive, by its target; and program order and messages together have no cycle.
 
         With K requests in flight, request r + K starts only when all workers have finished request
         r. So no slot is written while its last reader may still read it, and the unrolled order has

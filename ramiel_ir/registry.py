@@ -1,7 +1,7 @@
 """Finds passes, backends, models and peers through entry points; ours come through the same door.
 
-An entry point of group `ramiel_ir.passes` (or `.backends`, `.models`, `.peers`) loads a mapping from
-names to objects, or to `"module:object"` strings that are imported when first asked for.
+An entry point of group `ramiel_ir.passes` (or `.backends`, `.models`, `.peers`) loads a mapping
+from names to objects, or to `"module:object"` strings that are imported when first asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Registry:
                 for name, item in mapping.items():
                     if name in found:
                         raise UsageError(
-                            f"{found[name][1]} and {provider} both provide {name!r} in {self.group}",
+                            f"{found[name][1]} and {provider} both provide {name!r} ({self.group})",
                             hint="uninstall one of the two",
                         )
                     found[name] = (item, provider)

@@ -35,6 +35,7 @@ _PLAIN_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _PLAIN_SYMBOL = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PLAIN_KIND = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PLAIN_DOMAIN = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+_RESERVED = ("_", "return", "inf", "nan")  # words that mean something where a bare name may stand
 _DTYPES = {dtype.text: dtype for dtype in DType}
 
 
@@ -90,7 +91,7 @@ def _sorted(op: Op) -> list[tuple[str, Attribute]]:
 
 
 def _bare(name: str, plain: re.Pattern[str]) -> str:
-    return name if plain.fullmatch(name) else json.dumps(name)
+    return name if plain.fullmatch(name) and name not in _RESERVED else json.dumps(name)
 
 
 def _value(value: Value | None) -> str:
@@ -98,7 +99,11 @@ def _value(value: Value | None) -> str:
 
 
 def _kind(op: Op) -> str:
-    if _PLAIN_KIND.fullmatch(op.kind) and (not op.domain or _PLAIN_DOMAIN.fullmatch(op.domain)):
+    if (
+        _PLAIN_KIND.fullmatch(op.kind)
+        and (not op.domain or _PLAIN_DOMAIN.fullmatch(op.domain))
+        and op.qualified_kind not in _RESERVED
+    ):
         return op.qualified_kind
     return f"{json.dumps(op.domain)} {json.dumps(op.kind)}"
 
@@ -272,7 +277,7 @@ class _Parser:
             raise lexer.fail(f"{len(names)} results need {len(names)} types, not {len(types)}")
         results = [name and Value(name, type) for name, type in zip(names, types, strict=True)]
         regions = {}
-        while lexer.token.kind == "name" and lexer.token.text != "return":
+        while lexer.token.kind in ("name", "string") and lexer.token.text not in _RESERVED:
             name = self.name("a region's name")
             lexer.expect("=")
             regions[name] = self.signature()

@@ -16,9 +16,10 @@ class Clone(Pass):
     """Duplicate cheap pure ops into the clusters that read their results.
 
     A message costs its receiver time. Where an op costs less than the message that carries its
-    result, and the reading cluster already has what the op reads, the reading cluster can compute the
-    value itself. Ops are looked at in graph order, so that chains of cheap ops move together; an op
-    that nobody reads any more goes. A clone that would make the predicted makespan grow is not made.
+    result, and the reading cluster already has what the op reads, the reading cluster can compute
+    the value itself. Ops are looked at in graph order, so that chains of cheap ops move together;
+    an op that nobody reads any more goes. A clone that would make the predicted makespan grow is
+    not made.
 
     At most `growth` times the ops of the graph are added. Random and stateful ops are never cloned:
     two runs of them would not agree. Source: Das and Rauchwerger, IPDPS 2024, section IV.

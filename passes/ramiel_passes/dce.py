@@ -12,15 +12,16 @@ from ramiel_ir.pipeline import Context, Pass
 class Dce(Pass):
     """Drop ops and weights that no output needs.
 
-    An op is needed when an output of its graph, or an op that is needed, reads one of its results;
-    what a needed op's regions read counts as read by it. The regions themselves are cleaned in turn.
+    An op is needed when an output of its graph, or an op that is needed, reads one of its
+    results; what a needed op's regions read counts as read by it. The regions themselves are
+    cleaned in turn.
     """
 
     name = "dce"
 
     def run(self, graph: Graph, context: Context) -> bool:
         needed: set[Op] = set()
-        todo = [value for value in graph.outputs]
+        todo = list(graph.outputs)
         while todo:
             op = todo.pop().op
             if op is not None and op.graph is graph and op not in needed:

@@ -10,17 +10,20 @@ from ramiel_ir.onnx_io import evaluate_all
 from ramiel_ir.pipeline import Context, No, Pass
 
 # Ops whose result can be larger than what they read; they fold only when the size is known.
-_GROWING = frozenset("ConstantOfShape Expand EyeLike OneHot Pad Range Resize Tile Upsample".split())
+_GROWING = frozenset(
+    ["ConstantOfShape", "Expand", "EyeLike", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"]
+)
 
 
 @dataclass(frozen=True)
 class Fold(Pass):
     """Compute at compile time everything that depends on constants only.
 
-    One sweep in graph order marks the ops that are pure and read nothing but weights and results of
-    marked ops; all of them are evaluated in one go, and the results that the rest of the graph still
-    reads become weights. Ops whose result has more than `max-elements` elements stay, as do random
-    and stateful ones. The marked ops are gone afterwards, and so are weights that nobody reads.
+    One sweep in graph order marks the ops that are pure and read nothing but weights and results
+    of marked ops; all of them are evaluated in one go, and the results that the rest of the graph
+    still reads become weights. Ops whose result has more than `max-elements` elements stay, as do
+    random and stateful ones. The marked ops are gone afterwards, and so are weights that nobody
+    reads.
     """
 
     name = "fold"

@@ -14,8 +14,8 @@ from ramiel_passes.sequential import Sequential
 class Gate(Pass):
     """Put everything on one worker when the clusters are not predicted to be faster.
 
-    The plan competes with what its user has now: one worker that gives all cores to each op in turn.
-    It must win by `margin`, a fraction of the sequential time, since a prediction is not a
+    The plan competes with what its user has now: one worker that gives all cores to each op in
+    turn. It must win by `margin`, a fraction of the sequential time, since a prediction is not a
     measurement.
     """
 

@@ -19,19 +19,20 @@ _TRIED = 8
 class Merge(Pass):
     """Let clusters that are never busy at the same time share a worker.
 
-    Time runs backwards here: an op's distance to the end says when it must start, at the latest, for
-    nothing to be late. A cluster is busy on the half-open span [d(first), d(last) − w(last)) of that
-    axis. Clusters whose spans do not overlap can share a worker and nobody waits, so one sweep over
-    the spans, sorted by their start, gives each cluster to a worker that is free by then: the one
-    that made what the cluster reads first, else the one that has been free the shortest. Each
-    worker's ops then run by descending distance, zero-cost ops first on ties.
+    Time runs backwards here: an op's distance to the end says when it must start, at the latest,
+    for nothing to be late. A cluster is busy on the half-open span [d(first), d(last) − w(last))
+    of that axis. Clusters whose spans do not overlap can share a worker and nobody waits, so one
+    sweep over the spans, sorted by their start, gives each cluster to a worker that is free by
+    then: the one that made what the cluster reads first, else the one that has been free the
+    shortest. Each worker's ops then run by descending distance, zero-cost ops first on ties.
 
     The law: as long as only disjoint spans merge, the simulated makespan is at most the greatest
-    distance. With `max-clusters`, merging goes on although spans overlap: the cluster with the least
-    work joins the one with which the predicted makespan grows least, until so many remain.
+    distance. With `max-clusters`, merging goes on although spans overlap: the cluster with the
+    least work joins the one with which the predicted makespan grows least, until so many remain.
 
-    A span must reach to the end of its last op: closed at d(last) it would leave that op's time out,
-    and parallel branches would share a worker. Source: Das and Rauchwerger, IPDPS 2024, section III.
+    A span must reach to the end of its last op: closed at d(last) it would leave that op's time
+    out, and parallel branches would share a worker. Source: Das and Rauchwerger, IPDPS 2024,
+    section III.
     """
 
     name = "merge"
@@ -46,7 +47,7 @@ class Merge(Pass):
         for op in order:
             op.cluster = op.cluster or 0
         graph.reorder(order)
-        groups = _sweep([ops for ops in graph.clusters.values()], distance, weight)
+        groups = _sweep(list(graph.clusters.values()), distance, weight)
         if self.max_clusters is not None and len(groups) > self.max_clusters:
             groups = _squeeze(groups, max(1, self.max_clusters), Schedule(graph, context.costs))
         groups.sort(key=lambda ops: position[ops[0]])
@@ -99,8 +100,9 @@ def _choose(
 def _squeeze(groups: list[list[Op]], limit: int, schedule: Schedule) -> list[list[Op]]:
     """Merge groups until `limit` remain, those first that lengthen the schedule least.
 
-    Far above the limit only work decides (the two lightest join), which keeps the whole near-linear;
-    near it each step tries the lightest group with the next lighter ones, by simulation.
+    Far above the limit only work decides (the two lightest join), which keeps the whole
+    near-linear; near it each step tries the lightest group with the next lighter ones, by
+    simulation.
     """
     heap = [(sum(schedule.weight[op] for op in ops), index) for index, ops in enumerate(groups)]
     heapq.heapify(heap)
