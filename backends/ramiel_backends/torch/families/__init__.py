@@ -2,8 +2,12 @@
 
 from ramiel_backends.torch.families import (
     nn,
+    norm,
+    recurrent,
 )
 
 __all__ = [
     "nn",
+    "norm",
+    "recurrent",
 ]
