@@ -29,6 +29,11 @@ MODELS: dict[str, str] = {
     "retinanet": "ramiel_models.retinanet:retinanet",
     "yolov5n": "ramiel_models.yolo:yolov5n",
     "yolov5s": "ramiel_models.yolo:yolov5s",
+    "bert-base": "ramiel_models.bert:bert_base",
+    "bert-small": "ramiel_models.bert:bert_small",
+    "dlrm": "ramiel_models.dlrm:dlrm",
+    "bilstm": "ramiel_models.bilstm:bilstm",
+    "clip-tiny": "ramiel_models.clip:clip_tiny",
 }
 """Zoo name → `module:function` of its builder, in the order in which they are listed."""
 

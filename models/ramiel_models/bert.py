@@ -26,6 +26,13 @@ POSITIONS = 512
 SEGMENTS = 2
 EPSILON = 1e-12
 
+ATTENTION_GAIN = 0.3
+FEED_FORWARD_GAIN = 0.7
+"""What the branches add to a stream of unit variance.
+
+Attention averages over tokens: added in full twelve times it would make all tokens the same.
+"""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -67,10 +74,12 @@ def additive_mask(net: Net, attention_mask: ir.Value) -> ir.Value:
 def encoder_layer(net: Net, x: ir.Value, mask: ir.Value, sizes: Sizes) -> ir.Value:
     """Self-attention and feed-forward, each added to its operand and then normalised."""
     with net.scope("attention"):
-        x = net.op("Add", x, attention(net, x, sizes.heads, mask), name="residual")
+        context = attention(net, x, sizes.heads, mask, gain=ATTENTION_GAIN)
+        x = net.op("Add", x, context, name="residual")
         x = layer_norm(net, x, "norm", epsilon=EPSILON)
     with net.scope("feed_forward"):
-        x = net.op("Add", x, feed_forward(net, x, 4 * sizes.hidden, gelu), name="residual")
+        inner = feed_forward(net, x, 4 * sizes.hidden, gelu, gain=FEED_FORWARD_GAIN)
+        x = net.op("Add", x, inner, name="residual")
         return layer_norm(net, x, "norm", epsilon=EPSILON)
 
 

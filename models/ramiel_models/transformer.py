@@ -1,7 +1,7 @@
 """Parts that the transformers of the zoo share, each a function of a net and its operand values.
 
-Sequences are [batch, length, width]. Linear maps keep the second moment of their operand, and
-branches keep a fixed share of it, so that neither a residual stream nor a branch drowns the other.
+Sequences are [batch, length, width]. Weights are scaled so that linear maps keep the second moment
+of their operand, times a gain; what residual branches are to contribute is their model's choice.
 Names of parts follow Vaswani et al. 2017, "Attention is all you need", arXiv:1706.03762.
 """
 
@@ -32,8 +32,8 @@ __all__ = [
 MASKED = float(np.finfo(np.float32).min)
 """What is added to the score of a masked position; a row with every position masked is uniform."""
 
-SCORE_GAIN = 1.5
-"""Gain of queries and keys: their scores spread enough for attention to choose."""
+SCORE_GAIN = 2.0
+"""Gain of queries and keys: scores spread enough for attention to choose between tokens."""
 
 GELU_GAIN = 1.0 / math.sqrt(0.425)
 """Gain after a GELU, which takes the second moment of a standard normal to 0.425."""
