@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import ArrayLike
-from onnx_ir.passes.common import ShapeInferencePass
+from onnx_ir.passes.common import CheckerPass, ShapeInferencePass
 from onnxscript import GraphBuilder
 
 __all__ = ["Dim", "Net", "channels", "paper"]
@@ -140,8 +140,8 @@ class Net:
         label = self._unique(label)
         array = np.asarray(values(self._generator(label)) if callable(values) else values)
         if array.dtype.kind == "f":
-            array = array.astype(np.float32)
-        return self._builder.initializer(ir.tensor(array, name=label), label)
+            array = array.astype(np.float32, copy=False)
+        return self._builder.initializer(ir.Tensor(array, name=label), label)
 
     def output(self, value: ir.Value, name: str) -> None:
         """Make `value` a graph output called `name`."""
@@ -153,9 +153,8 @@ class Net:
         for name, bounds in self._ranges.items():
             model.metadata_props[f"ramiel.range.{name}"] = bounds
         ShapeInferencePass()(model)
-        proto = ir.serde.serialize_model(model)
-        onnx.checker.check_model(proto)
-        return proto
+        CheckerPass()(model)
+        return ir.serde.serialize_model(model)
 
     def _generator(self, label: str) -> np.random.Generator:
         digest = hashlib.sha256(label.encode()).digest()

@@ -77,7 +77,8 @@ def conv(
         weights = rng.standard_normal(shape, np.float32)
         if shape[1] > 1:
             weights -= CENTRING * weights.mean(axis=(1, 2, 3), keepdims=True)
-        return weights * (gain / math.sqrt(math.prod(shape[1:])))
+        weights *= gain / math.sqrt(math.prod(shape[1:]))
+        return weights
 
     with net.scope(name):
         operands = [x, net.constant("weight", draw)]
