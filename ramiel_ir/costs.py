@@ -45,7 +45,7 @@ def _on_grid(microseconds: float) -> float:
     return max(1, round(microseconds * 1024)) / 1024 if microseconds > 0 else 0.0
 
 
-def distances(graph: Graph, costs: Costs) -> dict[Op, float]:
+def distances(graph: Graph, costs: Costs, threads: int = 1) -> dict[Op, float]:
     """µs from the start of each op to the end of the graph along its longest path.
 
     `d(op) = w(op) + max over successors s of (c(op → s) + d(s))`, just w(op) for a last op.
@@ -58,7 +58,7 @@ def distances(graph: Graph, costs: Costs) -> dict[Op, float]:
             if users:
                 edge = costs.edge(result)
                 longest = max(longest, edge + max(found[user] for user in users))
-        found[op] = costs.op(op) + longest
+        found[op] = costs.op(op, threads) + longest
     return found
 
 

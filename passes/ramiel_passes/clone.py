@@ -33,7 +33,7 @@ class Clone(Pass):
             return No("fewer than two clusters")
         allowance = int(self.growth * len(graph.ops))
         trials = _TRIALS
-        schedule = Schedule(graph, context.costs)
+        schedule = Schedule(graph, context.costs, context.threads)
         home = {op: op.cluster or 0 for op in graph.ops}
         makespan = schedule.makespan(home)
         names = Names(graph)
@@ -44,7 +44,7 @@ class Clone(Pass):
                     continue
                 trials -= 1
                 copy = _clone_into(op, cluster, graph, names)
-                trial = Schedule(graph, context.costs)
+                trial = Schedule(graph, context.costs, context.threads)
                 after = trial.makespan(home | {copy: cluster})
                 if after > makespan:
                     _undo(op, copy, graph)
@@ -69,7 +69,8 @@ def _is_cheap(op: Op, cluster: int, home: dict[Op, int], context: Context) -> bo
     """Whether `cluster` could compute `op` for less than the message costs, from what it has."""
     if not op.pure or op.regions or op not in home:
         return False
-    if context.costs.op(op) > min(context.costs.edge(value) for value in op.writes):
+    cost = context.costs.op(op, context.threads)
+    if cost > min(context.costs.edge(value) for value in op.writes):
         return False
     return all(_is_at_hand(value, op, cluster, home) for value in op.reads)
 

@@ -27,7 +27,7 @@ class Cluster(Pass):
     name = "cluster"
 
     def run(self, graph: Graph, context: Context) -> bool:
-        distance = distances(graph, context.costs)
+        distance = distances(graph, context.costs, context.threads)
         position = {op: index for index, op in enumerate(graph.ops)}
         remaining = dict.fromkeys(graph.ops)
 

@@ -40,8 +40,8 @@ class Merge(Pass):
 
     def run(self, graph: Graph, context: Context) -> bool:
         before = [(op, op.cluster) for op in graph.ops]
-        distance = distances(graph, context.costs)
-        weight = {op: context.costs.op(op) for op in graph.ops}
+        distance = distances(graph, context.costs, context.threads)
+        weight = {op: context.costs.op(op, context.threads) for op in graph.ops}
         position = {op: index for index, op in enumerate(graph.ops)}
         order = sorted(graph.ops, key=lambda op: (-distance[op], weight[op] > 0, position[op]))
         for op in order:
@@ -49,7 +49,8 @@ class Merge(Pass):
         graph.reorder(order)
         groups = _sweep(list(graph.clusters.values()), distance, weight)
         if self.max_clusters is not None and len(groups) > self.max_clusters:
-            groups = _squeeze(groups, max(1, self.max_clusters), Schedule(graph, context.costs))
+            schedule = Schedule(graph, context.costs, context.threads)
+            groups = _squeeze(groups, max(1, self.max_clusters), schedule)
         groups.sort(key=lambda ops: position[ops[0]])
         for number, ops in enumerate(groups):
             for op in ops:

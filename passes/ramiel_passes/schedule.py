@@ -14,10 +14,10 @@ class Schedule:
     `makespan` agrees with `simulate(make_plan(graph), costs).makespan` for the same assignment.
     """
 
-    def __init__(self, graph: Graph, costs: Costs) -> None:
+    def __init__(self, graph: Graph, costs: Costs, threads: int = 1) -> None:
         self.graph = graph
         self.costs = costs
-        self.weight = {op: costs.op(op) for op in graph.ops}
+        self.weight = {op: costs.op(op, threads) for op in graph.ops}
         self.reads: dict[Op, list[tuple[Op, float]]] = {op: [] for op in graph.ops}
         for op in graph.ops:
             for value in op.writes:
