@@ -31,6 +31,8 @@ class Clone(Pass):
     def run(self, graph: Graph, context: Context) -> bool | No:
         if len(graph.clusters) < 2:
             return No("fewer than two clusters")
+        if any(op.cluster is None for op in graph.ops):
+            return No("not every op has a cluster")
         allowance = int(self.growth * len(graph.ops))
         trials = _TRIALS
         schedule = Schedule(graph, context.costs, context.threads)
