@@ -46,6 +46,10 @@ class Backend(ABC):
     def check(self, graph: Graph) -> None:
         """Raise `UnsupportedOpError` that names every op it cannot emit, with counts."""
 
+    def ops(self) -> dict[str, list[int]]:
+        """The ops it can emit, each with the versions from which its forms hold, sorted."""
+        return {}
+
     @abstractmethod
     def emit(self, plan: Plan, timeline: Timeline, folder: Path) -> Emission:
         """Write everything but the manifest into `folder`, which exists and is empty."""

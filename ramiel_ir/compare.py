@@ -151,6 +151,21 @@ class Comparison:
         """Whether every output is within the tolerance."""
         return all(item.agrees for item in self.seen.values())
 
+    def as_dict(self) -> dict[str, Any]:
+        """The row as JSON would have it."""
+        return {
+            "backend": self.backend,
+            "workers": self.workers,
+            "used_workers": self.used_workers,
+            "agrees": self.agrees,
+            "max_error": self.error,
+            "first_difference": self.first,
+            "outputs": {
+                name: {"error": item.error, "limit": item.limit, "reason": item.reason}
+                for name, item in self.seen.items()
+            },
+        }
+
     @property
     def error(self) -> float:
         """The greatest |a − b| over all outputs."""

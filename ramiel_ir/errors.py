@@ -24,7 +24,15 @@ class UnsupportedOpError(RamielError):
 
 
 class PipelineError(RamielError):
-    """A pipeline string is misspelt, or a pass left a graph that does not verify."""
+    """A pipeline string is misspelt."""
+
+    exit_code = 2
+
+
+class PassError(PipelineError):
+    """A pass failed, or left a graph that does not verify; names pass and op."""
+
+    exit_code = 1
 
 
 class UsageError(RamielError):

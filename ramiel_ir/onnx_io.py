@@ -86,16 +86,21 @@ def _load(path: Path) -> onnx.ModelProto:
         raise ModelError(f"there is no file {str(path)!r}") from None
     except OSError as error:
         raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+    return parse_model(data, str(path))
+
+
+def parse_model(data: bytes, what: str) -> onnx.ModelProto:
+    """The model serialised in `data`; `ModelError` where `what` is none."""
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except Exception:  # protobuf's DecodeError is not one class over its implementations
         raise ModelError(
-            f"{str(path)!r} is not an ONNX model, or it is cut short",
+            f"{what!r} is not an ONNX model, or it is cut short",
             hint="an ONNX file is a serialised ModelProto",
         ) from None
     if not model.HasField("graph"):
-        raise ModelError(f"{str(path)!r} holds no graph", hint="it may be empty or another format")
+        raise ModelError(f"{what!r} holds no graph", hint="it may be empty or another format")
     return model
 
 
@@ -435,9 +440,17 @@ def piece_to_onnx(
 
 def write_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
     """Write an .onnx file; weights of more than 1 GiB in all go to a file beside it."""
-    total = sum(value.type.nbytes or 0 for value in graph.weights if value.type is not None)
+    save_model(to_onnx(graph), path)
+
+
+def save_model(model: onnx.ModelProto | onnx_ir.Model, path: str | os.PathLike[str]) -> None:
+    """Write a model; weights of more than 1 GiB in all go to a file beside it."""
+    if isinstance(model, onnx.ModelProto):
+        model = onnx_ir.from_proto(model)
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    total = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     external = f"{Path(path).name}.data" if total > 1 << 30 else None
-    onnx_ir.save(to_onnx(graph), path, external_data=external)
+    onnx_ir.save(model, path, external_data=external)
 
 
 class _Writer:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ramiel_ir.costs import Costs, StaticCosts
-from ramiel_ir.errors import PipelineError, RamielError
+from ramiel_ir.errors import PassError, PipelineError, RamielError
 from ramiel_ir.ir import Graph, verify
 from ramiel_ir.lexer import Lexer
 
@@ -67,6 +67,17 @@ class Option(ABC):  # the part of a pass that graph and plan passes share
                 raise fail(f"{cls.name} has no option {name!r}; there are: {known}")
             values[fields[name].name] = _convert(text, hints[fields[name].name], fail)
         return cls(**values)
+
+    @classmethod
+    def summary(cls) -> str:
+        """What it does, in one sentence: the first line of its docstring."""
+        return (cls.__doc__ or "").strip().splitlines()[0]
+
+    @classmethod
+    def describe_options(cls) -> list[str]:
+        """Its options as `name=default`, one line each."""
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        return [f"{f.name.replace('_', '-')}={_spell(f.default)}" for f in fields]
 
     def __str__(self) -> str:
         given = {
@@ -202,7 +213,7 @@ class PassManager:
     def run(self, graph: Graph) -> bool:
         """Run the graph passes in place; whether any changed the graph.
 
-        Raises `PipelineError` naming pass, op and the passes that ran before it.
+        Raises `PassError` naming pass, op and the passes that ran before it.
         """
         if self.verify_each:
             verify(graph)
@@ -239,6 +250,6 @@ class PassManager:
             return action()
         except RamielError as error:
             before = [done.spec for done in self.steps if done.spec != str(step)]
-            raise PipelineError(
+            raise PassError(
                 f"{step} failed: {error}, after [{', '.join(before)}]", hint=error.hint
             ) from error

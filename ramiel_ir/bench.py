@@ -1,0 +1,256 @@
+"""Latency of a model, contestant against contestant, in a way one can trust.
+
+Every contestant lives in a process of its own and is asleep while another one runs. Rounds go round
+robin, so that a machine that slows down slows everybody down. Reported are minimum, median and
+spread; losses are shown like wins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ramiel_ir import registry
+from ramiel_ir.artifact import write_artifact
+from ramiel_ir.costs import Costs
+from ramiel_ir.driver import Compilation, Source, make_context, plan_model, read, usable_cores
+from ramiel_ir.errors import RamielError
+from ramiel_ir.inputs import random_inputs
+from ramiel_ir.ir import Graph
+from ramiel_ir.onnx_io import write_onnx
+
+_ROUND_SECONDS = 0.25  # how long one contestant runs before the next one does
+
+
+class Peer(ABC):
+    """Something that runs an ONNX model, to be measured beside us. Found by entry point."""
+
+    name: ClassVar[str]
+
+    @staticmethod
+    def is_installed() -> bool:
+        """Whether it can run here."""
+        return True
+
+    @abstractmethod
+    def start(self, model: Path, threads: int) -> Callable[[Mapping[str, Any]], Any]:
+        """Load the model with `threads` intra-op threads; return what runs one inference."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """What one row of the table measures: an artifact folder, or a peer with some threads."""
+
+    name: str
+    folder: str = ""
+    peer: str = ""
+    threads: int = 1
+    predicted: float | None = None
+    """Predicted makespan in µs, where there is a plan."""
+
+
+@dataclass
+class Measurement:
+    """What was seen of one contestant: seconds per inference, and CPU seconds per inference."""
+
+    contestant: Contestant
+    latencies: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    failure: str = ""
+
+    @property
+    def minimum(self) -> float:
+        """The least latency, in ms."""
+        return 1e3 * min(self.latencies)
+
+    @property
+    def median(self) -> float:
+        """The median latency, in ms."""
+        return 1e3 * statistics.median(self.latencies)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the 10th and the 90th percentile, over the median."""
+        low, high = np.percentile(self.latencies, [10, 90])
+        return float((high - low) / 2 / statistics.median(self.latencies))
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU seconds per inference, all processes together: the stand-in for energy."""
+        return statistics.median(self.cpu)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as JSON would have it; ms."""
+        row: dict[str, Any] = {"name": self.contestant.name}
+        if self.failure:
+            return {**row, "failure": self.failure}
+        return {
+            **row,
+            "min_ms": self.minimum,
+            "median_ms": self.median,
+            "spread": self.spread,
+            "cpu_ms": 1e3 * self.cpu_seconds,
+            "predicted_ms": None if self.contestant.predicted is None
+            else self.contestant.predicted / 1e3,
+            "runs": len(self.latencies),
+        }  # fmt: skip
+
+
+class _Process:
+    """A contestant's process, which runs when told to and sleeps otherwise."""
+
+    def __init__(self, contestant: Contestant, model: Path, inputs: Path) -> None:
+        command = [sys.executable, "-m", "ramiel_ir.contestant", str(model), str(inputs)]
+        self.process = subprocess.Popen(
+            [*command, json.dumps(contestant.__dict__)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, seconds: float) -> dict[str, Any]:
+        """Run for about so long; latencies and CPU seconds per inference."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.write(f"{seconds}\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            assert self.process.stderr is not None
+            tail = self.process.stderr.read().strip().splitlines()[-1:]
+            raise RamielError(tail[0] if tail else "its process ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+
+def measure(
+    contestants: Sequence[Contestant],
+    graph: Graph,
+    inputs: Mapping[str, Any],
+    *,
+    rounds: int = 8,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Measurement]:
+    """Measure contestants in interleaved rounds; one that fails is reported, not hidden."""
+    found = [Measurement(contestant) for contestant in contestants]
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        model, given = Path(scratch) / "model.onnx", Path(scratch) / "inputs.npz"
+        write_onnx(graph, model)
+        np.savez(given, **dict(inputs))
+        processes: dict[int, _Process] = {}
+        for index, contestant in enumerate(contestants):
+            processes[index] = _Process(contestant, model, given)
+            stack.callback(processes[index].close)
+            _ask(found[index], processes, index, 0.0)  # warm up, one at a time
+            progress()
+        for _ in range(rounds):
+            for index in list(processes):
+                answer = _ask(found[index], processes, index, _ROUND_SECONDS)
+                if answer:
+                    found[index].latencies += answer["latencies"]
+                    found[index].cpu.append(answer["cpu"])
+                progress()
+    return found
+
+
+def _ask(
+    row: Measurement, processes: dict[int, _Process], index: int, seconds: float
+) -> dict[str, Any] | None:
+    try:
+        return processes[index].ask(seconds)
+    except RamielError as error:
+        row.failure = str(error)
+        del processes[index]
+        return None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The measurements of one model, and the plans behind them."""
+
+    rows: list[Measurement]
+    plans: dict[str, Compilation]
+
+
+def bench(
+    source: Source,
+    *,
+    backends: Sequence[str] = ("torch", "ort"),
+    workers: int | None = None,
+    rounds: int = 8,
+    costs: Costs | None = None,
+    peers: bool = True,
+    seed: int = 0,
+    inputs: Mapping[str, Any] | None = None,
+    progress: Callable[[], None] = lambda: None,
+    **reading: Any,
+) -> Report:
+    """Measure our plans (sequential, ungated parallel, the gate's choice) and the peers."""
+    graph = read(source, **reading)
+    given = dict(inputs) if inputs is not None else random_inputs(graph, seed=seed)
+    cores = usable_cores()
+    with ours(graph, backends, workers=workers, costs=costs) as (contestants, plans):
+        field_ = list(contestants)
+        if peers:
+            field_ += [
+                Contestant(f"{name}, {threads} thread{'s' * (threads > 1)}", "", name, threads)
+                for name in registry.PEERS.names()
+                if registry.PEERS.find(name).is_installed()
+                for threads in sorted({1, cores})
+            ]
+        return Report(measure(field_, graph, given, rounds=rounds, progress=progress), plans)
+
+
+@contextmanager
+def ours(
+    graph: Graph,
+    backends: Sequence[str],
+    *,
+    workers: int | None = None,
+    costs: Costs | None = None,
+) -> Iterator[tuple[list[Contestant], dict[str, Compilation]]]:
+    """Artifacts to measure: per backend sequential on 1 and on all cores, parallel, and gated."""
+    with tempfile.TemporaryDirectory() as scratch:
+        contestants: list[Contestant] = []
+        plans: dict[str, Compilation] = {}
+        for backend in backends:
+            context = make_context(workers=workers, costs=costs, backend=backend)
+            parallel = f"fold,dce,cluster,merge{{max-clusters={context.workers}}},clone"
+            wanted: list[tuple[str, str | None, int | None]] = [
+                ("sequential, 1 thread", "fold,dce,sequential", 1),
+                (f"sequential, {context.cores} threads", "fold,dce,sequential", context.cores),
+                (f"parallel, {context.workers} workers", parallel, None),
+                ("default (gated)", None, None),
+            ]
+            for title, passes, threads in wanted:
+                done = plan_model(
+                    graph, backend=backend, passes=passes, context=context, threads=threads
+                )
+                folder = Path(scratch) / f"{backend}_{len(contestants)}"
+                write_artifact(done.plan, done.timeline, done.backend, folder)
+                name = f"{backend}: {title}"
+                plans[name] = done
+                contestants.append(
+                    Contestant(name, os.fspath(folder), predicted=done.timeline.makespan)
+                )
+        yield contestants, plans

@@ -1,0 +1,72 @@
+"""The process of one contestant of a benchmark: `python -m ramiel_ir.contestant MODEL INPUTS SPEC`.
+
+Reads a number of seconds per line, runs inferences for about so long (at least one), and answers
+with one line of JSON: the latencies and the CPU seconds per inference, children included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ramiel_ir import registry
+from ramiel_ir.artifact import load
+
+
+def _start(spec: dict[str, Any], model: Path, inputs: dict[str, Any]) -> Callable[[], Any]:
+    if spec["folder"]:
+        loaded = load(spec["folder"])
+        return lambda: loaded.run(inputs)
+    run = registry.PEERS.get(spec["peer"], "peer")().start(model, spec["threads"])
+    return lambda: run(inputs)
+
+
+def _cpu_seconds() -> float:
+    """CPU seconds of this process and of the processes below it."""
+    total, todo = 0.0, [os.getpid()]
+    while todo:
+        process = todo.pop()
+        try:
+            stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            tasks = list(Path(f"/proc/{process}/task").glob("*/children"))
+            todo += [int(child) for task in tasks for child in task.read_text().split()]
+        except OSError:  # it ended while we looked
+            continue
+        total += (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    model, given, spec = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    if spec["threads"] == 1 and spec["peer"]:
+        os.environ["OMP_NUM_THREADS"] = "1"
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
+    with np.load(given) as file:
+        inputs = {name: file[name] for name in file.files}
+    run = _start(spec, model, inputs)
+    for _ in range(3):
+        run()
+    for line in sys.stdin:
+        latencies: list[float] = []
+        cpu = _cpu_seconds()
+        end = time.perf_counter() + float(line)
+        while not latencies or time.perf_counter() < end:
+            start = time.perf_counter()
+            run()
+            latencies.append(time.perf_counter() - start)
+        used = (_cpu_seconds() - cpu) / len(latencies)
+        answers.write(json.dumps({"latencies": latencies, "cpu": used}) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
