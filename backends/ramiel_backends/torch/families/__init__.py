@@ -1,13 +1,35 @@
 """The families of ops: importing this package fills the table."""
 
 from ramiel_backends.torch.families import (
+    arithmetic,
+    cast,
+    compare,
+    elementwise,
+    index,
+    linear,
     nn,
     norm,
     recurrent,
+    reduce,
+    sequence,
+    shape,
+    tensor,
+    text,
 )
 
 __all__ = [
+    "arithmetic",
+    "cast",
+    "compare",
+    "elementwise",
+    "index",
+    "linear",
     "nn",
     "norm",
     "recurrent",
+    "reduce",
+    "sequence",
+    "shape",
+    "tensor",
+    "text",
 ]

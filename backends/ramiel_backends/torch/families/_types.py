@@ -120,6 +120,11 @@ def at_axis(value: str, axis: int, index: str, rank: int | None) -> str | None:
     return f"{value}[..., {index}]" if axis == -1 else None
 
 
+def tuple_of(expressions: list[str]) -> str:
+    """A tuple of expressions."""
+    return f"({expressions[0]},)" if len(expressions) == 1 else f"({', '.join(expressions)})"
+
+
 def typed(kind: str, template: str, otherwise: str, *, since: int = 1, **defaults: Any) -> None:
     """Add a row of two templates: the second is for types that torch has no kernels for."""
 

@@ -1,0 +1,44 @@
+"""Strings, which are numpy arrays of str objects."""
+
+import re
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def concat(x: Any, y: Any) -> Any:
+    """Strings joined pairwise."""
+    return np.asarray(x + y, dtype=object).reshape(np.broadcast_shapes(x.shape, y.shape))
+
+
+def full_match(x: Any, pattern: str) -> torch.Tensor:
+    """Where a whole string matches a regular expression."""
+    wanted = re.compile(pattern)
+    found = [wanted.fullmatch(text) is not None for text in x.reshape(-1)]
+    return torch.tensor(found, dtype=torch.bool).reshape(x.shape)
+
+
+def split(x: Any, delimiter: str = "", limit: int | None = None) -> tuple[Any, torch.Tensor]:
+    """The parts of strings, padded with empty ones along a new last axis, and how many each has."""
+    at_most = -1 if limit is None else limit
+    rows = [text.split(delimiter or None, at_most) if text else [] for text in x.reshape(-1)]
+    width = max((len(row) for row in rows), default=0)
+    parts = np.full((len(rows), width), "", dtype=object)
+    for place, row in enumerate(rows):
+        parts[place, : len(row)] = row
+    counts = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    return parts.reshape(*x.shape, width), counts.reshape(x.shape)
+
+
+def normalize(
+    x: Any, case: str = "NONE", case_sensitive: bool = False, stopwords: tuple[str, ...] = ()
+) -> Any:
+    """The strings that are no stopwords, in one case; one empty string where none is left."""
+    change = {"LOWER": str.lower, "UPPER": str.upper}.get(case, str)
+    key = str if case_sensitive else str.lower
+    stopped = {key(word) for word in stopwords}
+    kept = [change(word) for word in x.reshape(-1) if key(word) not in stopped] or [""]
+    result = np.empty(len(kept), dtype=object)
+    result[:] = kept
+    return result if x.ndim == 1 else result.reshape(1, -1)
