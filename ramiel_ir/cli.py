@@ -498,6 +498,65 @@ def _bench_row(row: Any) -> list[str]:
 
 
 @app.command()
+def demo(
+    models: Annotated[list[str], typer.Argument(help="Models, as for compile.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where artifacts go.")],
+    backends: Backends = "torch,ort",
+    workers: Annotated[int, typer.Option(min=1, help="Workers of the plans.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 6,
+) -> None:
+    """Compile models for each backend, compare, measure, and print one table."""
+    from ramiel_ir.demo import show
+
+    with _progress("compiling and measuring") as advance:
+        shown = show(
+            models,
+            output,
+            backends=backends.split(","),
+            workers=workers,
+            rounds=rounds,
+            progress=advance,
+        )
+    header = [
+        "model", "backend", "ops", "clusters", "parallelism", "bound", "max error",
+        "1 thread", "sequential", f"{workers} workers", "speedup", "the gate takes",
+    ]  # fmt: skip
+    rows = [
+        [
+            row.model,
+            row.backend,
+            str(len(row.plan.graph.ops)),
+            f"{row.clusters} → {row.merged} → {len(row.plan.plan.workers)}",
+            f"{row.parallelism:.2f}",
+            f"{row.bound:.2f}×",
+            f"{row.comparison.error:.1e}" + ("" if row.comparison.agrees else " DIFFERS"),
+            _latency(row.alone),
+            _latency(row.sequential),
+            _latency(row.parallel),
+            f"{row.sequential.median / row.parallel.median:.2f}×",
+            "sequential" if row.gated else "parallel",
+        ]
+        for row in shown
+    ]
+    _print_table("latency in ms, median ± spread, all contestants interleaved", header, rows)
+    print(
+        "clusters: before merge → after merge → workers. bound: the most that any plan on these "
+        "workers can gain over 1 thread.
+sequential: one worker with all cores. speedup: of the "
+        "workers over sequential; below 1 the gate should decline, and says whether it does."
+    )
+    print("Read the generated code:")
+    for row in shown:
+        print(f"  {row.folder / 'model.py'}")
+    if not all(row.comparison.agrees for row in shown):
+        raise typer.Exit(1)
+
+
+def _latency(row: Any) -> str:
+    return row.failure or f"{row.median:.1f} ± {row.spread * row.median:.1f}"
+
+
+@app.command()
 def inspect(
     model: Model,
     workers: Workers = None,

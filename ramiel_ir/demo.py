@@ -1,0 +1,106 @@
+"""The first thing to run: some models through every backend, and one table that tells the truth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramiel_ir.artifact import write_artifact
+from ramiel_ir.bench import Contestant, Measurement, measure
+from ramiel_ir.compare import Comparison, Reference, check
+from ramiel_ir.costs import work
+from ramiel_ir.driver import Compilation, make_context, plan_model, read
+from ramiel_ir.inputs import random_inputs
+from ramiel_ir.pipeline import PassManager
+
+
+@dataclass(frozen=True)
+class Showing:
+    """One model on one backend: its parallel plan, whether it agrees, and the latencies.
+
+    `sequential` ran on all cores, `alone` on one thread; `clusters` are those before merge. The gate
+    would emit the sequential plan where `gated`.
+    """
+
+    model: str
+    backend: str
+    folder: Path
+    clusters: int
+    merged: int
+    parallelism: float
+    plan: Compilation
+    gated: bool
+    comparison: Comparison
+    alone: Measurement
+    sequential: Measurement
+    parallel: Measurement
+
+    @property
+    def bound(self) -> float:
+        """The greatest speedup any plan on as many workers can have over one thread."""
+        workers = self.plan.context.workers
+        return min(workers, self.parallelism)
+
+
+def show(
+    sources: Sequence[str],
+    output: Path,
+    *,
+    backends: Sequence[str],
+    workers: int,
+    rounds: int,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Showing]:
+    """Compile, run, compare and measure each model on each backend; artifacts stay in `output`."""
+    found: list[Showing] = []
+    for source in sources:
+        graph = read(source)
+        inputs = random_inputs(graph)
+        reference = Reference(graph)
+        expected = reference.run(inputs)
+        stem = Path(source.removeprefix("zoo:")).stem
+        parts: list[tuple[str, Compilation, bool, Comparison, list[Contestant]]] = []
+        for backend in backends:
+            context = make_context(workers=workers, backend=backend)
+            parallel = f"fold,dce,cluster,merge{{max-clusters={workers}}},clone"
+            plans = [
+                plan_model(graph, backend=backend, passes=passes, context=context, threads=threads)
+                for passes, threads in (
+                    ("fold,dce,sequential", 1),
+                    ("fold,dce,sequential", context.cores),
+                    (parallel, None),
+                    (f"{parallel},gate", None),
+                )
+            ]
+            contestants = []
+            for title, done in zip(("one-thread", "sequential", "parallel"), plans, strict=False):
+                folder = output / f"{stem}-{backend}-{title}"
+                write_artifact(done.plan, done.timeline, done.backend, folder, force=True)
+                contestants.append(Contestant(title, os.fspath(folder)))
+                progress()
+            comparison = check(plans[2], reference, inputs, expected)
+            parts.append((backend, plans[2], plans[3].plan.is_sequential, comparison, contestants))
+        everyone = [contestant for part in parts for contestant in part[4]]
+        measured = iter(measure(everyone, graph, inputs, rounds=rounds, progress=progress))
+        for backend, done, gated, comparison, contestants in parts:
+            manager = PassManager.parse("cluster", done.context)
+            manager.run(plain := done.graph.clone())
+            before = len(plain.clusters)
+            PassManager.parse("merge", done.context).run(plain)
+            found.append(
+                Showing(
+                    stem,
+                    backend,
+                    Path(contestants[2].folder),
+                    before,
+                    len(plain.clusters),
+                    work(done.graph, done.context.costs).parallelism,
+                    done,
+                    gated,
+                    comparison,
+                    *(next(measured) for _ in contestants),
+                )
+            )
+    return found
