@@ -13,13 +13,16 @@ class Dce(Pass):
     """Drop ops and weights that no output needs.
 
     An op is needed when an output of its graph, or an op that is needed, reads one of its
-    results; what a needed op's regions read counts as read by it. The regions themselves are
-    cleaned in turn.
+    results; what a needed op's regions read counts as read by it. The regions are cleaned first.
     """
 
     name = "dce"
 
     def run(self, graph: Graph, context: Context) -> bool:
+        changed = False
+        for op in graph.ops:
+            for region in op.regions.values():
+                changed |= self.run(region, context)
         needed: set[Op] = set()
         todo = list(graph.outputs)
         while todo:
@@ -29,10 +32,6 @@ class Dce(Pass):
                 todo.extend(op.reads)
         dead = [op for op in graph.ops if op not in needed]
         graph.erase(*dead)
-        changed = bool(dead)
-        for op in graph.ops:
-            for region in op.regions.values():
-                changed |= self.run(region, context)
         unused: list[Value] = [value for value in graph.weights if not value.uses]
         graph.erase_weights(unused)
-        return changed or bool(unused)
+        return changed or bool(dead) or bool(unused)
