@@ -20,8 +20,8 @@ from ramiel_ir.pipeline import PassManager
 class Showing:
     """One model on one backend: its parallel plan, whether it agrees, and the latencies.
 
-    `sequential` ran on all cores, `alone` on one thread; `clusters` are those before merge. The gate
-    would emit the sequential plan where `gated`.
+    `sequential` ran on all cores, `alone` on one thread; `clusters` are those before merge. The
+    gate would emit the sequential plan where `gated`.
     """
 
     model: str
