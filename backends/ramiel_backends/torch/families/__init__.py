@@ -15,6 +15,7 @@ from ramiel_backends.torch.families import (
     shape,
     tensor,
     text,
+    vision,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "shape",
     "tensor",
     "text",
+    "vision",
 ]
