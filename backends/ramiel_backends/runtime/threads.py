@@ -1,0 +1,178 @@
+"""Thread isolation: workers are threads of the caller's process, and share its fate.
+
+Start-up takes no time and a message is the object itself. A thread cannot be ended from outside: after
+a timeout the engine takes no request until the worker that is late has returned.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from .backend import Backend, convert, find_backend
+from .engine import GRACE, Engine, Sample
+from .errors import Aborted, ArtifactError, WorkerError, WorkerTimeout
+from .manifest import Manifest
+from .ports import ThreadPort
+from .source import describe
+from .turns import remaining
+
+
+class _Request:
+    """One request: its port, and which workers have not finished it."""
+
+    def __init__(self, port: ThreadPort, workers: int) -> None:
+        self.port = port
+        self.running = set(range(workers))
+        self.finished: SimpleQueue[tuple[int, str | None]] = SimpleQueue()
+        self.failed = False
+
+    def wait(self, seconds: float | None) -> str | None:
+        """Wait for one more worker; what went wrong in it, if anything did. `Empty` if none came."""
+        worker, problem = self.finished.get(timeout=seconds)
+        self.running.discard(worker)
+        return None if problem is None else f"worker {worker} failed: {problem}"
+
+
+class ThreadEngine(Engine):
+    """An engine whose workers are daemon threads."""
+
+    def __init__(self, folder: Path, manifest: Manifest, start_timeout: float) -> None:
+        super().__init__(manifest.wiring.in_flight)
+        wiring = manifest.wiring
+        self._wiring = wiring
+        self._names = [spec.name for spec in manifest.computed]
+        self._backend = find_backend(manifest.backend)
+        self._tasks_of: list[SimpleQueue[_Request | None]] = [SimpleQueue() for _ in wiring.threads]
+        self._free = threading.Semaphore(wiring.in_flight)
+        self._ports: list[ThreadPort] = []
+        self._late: list[_Request] = []
+        ready: SimpleQueue[str | None] = SimpleQueue()
+        for worker, (tasks, threads) in enumerate(zip(self._tasks_of, wiring.threads, strict=True)):
+            arguments = (self._backend, folder, worker, threads, tasks, ready)
+            threading.Thread(target=_work, args=arguments, daemon=True).start()
+        self._finalizer = weakref.finalize(self, _stop, self._tasks_of, self._backend)
+        try:
+            problems = [ready.get(timeout=start_timeout) for _ in self._tasks_of]
+        except Empty:
+            problems = ["they took too long"]
+        for problem in filter(None, problems):
+            self.close()
+            raise ArtifactError(f"the workers cannot start: {problem}")
+
+    def _admit(self, inputs: Sequence[Sample], deadline: float | None) -> _Request:
+        if not self._free.acquire(timeout=remaining(deadline)):
+            raise WorkerTimeout("the deadline passed before the workers were free")
+        try:
+            self._wait_for_late(deadline)
+            port = self._ports.pop() if self._ports else self._new_port()
+            convert_one = self._backend.from_numpy
+            port.inputs = [
+                {name: convert(value, convert_one) for name, value in sample.items()}
+                for sample in inputs
+            ]
+        except BaseException:
+            self._free.release()
+            raise
+        request = _Request(port, self._wiring.workers)
+        for tasks in self._tasks_of:
+            tasks.put(request)
+        return request
+
+    def _new_port(self) -> ThreadPort:
+        return ThreadPort(len(self._wiring.messages), self._wiring.samples)
+
+    def _wait_for_late(self, deadline: float | None) -> None:
+        """Wait, but not for long, for workers that are still busy with a failed request."""
+        left = remaining(deadline)
+        end = time.monotonic() + (GRACE if left is None else min(left, GRACE))
+        for request in list(self._late):
+            try:
+                while request.running:
+                    request.wait(remaining(end))
+            except Empty:
+                names = ", ".join(str(worker) for worker in sorted(request.running))
+                raise WorkerError(f"worker {names} still runs a request that failed") from None
+            self._late.remove(request)
+
+    def _collect(self, request: _Request, deadline: float | None) -> list[dict[str, Any]]:
+        try:
+            while request.running:
+                problem = request.wait(remaining(deadline))
+                if problem is not None:
+                    raise WorkerError(problem)
+            return [self._take(outputs) for outputs in request.port.outputs]
+        except BaseException as error:
+            request.failed = True
+            request.port.abort()
+            if isinstance(error, Empty):
+                text = "the deadline passed while the workers computed"
+                raise WorkerTimeout(text) from None
+            raise
+
+    def _take(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """Copies of a sample's outputs, for the caller to keep."""
+        for name in self._names:
+            if name not in outputs:
+                raise WorkerError(f"no worker computed output {name!r}")
+        return {name: convert(outputs[name], self._own) for name in self._names}
+
+    def _own(self, value: Any) -> Any:
+        return np.array(self._backend.to_numpy(value), order="C", copy=True)
+
+    def _leave(self, request: _Request) -> None:
+        if not request.failed:
+            request.port.clear()
+            self._ports.append(request.port)
+        elif request.running:
+            self._late.append(request)
+        self._free.release()
+
+    def close(self) -> None:
+        """Let the threads end; requests in flight are finished first."""
+        super().close()
+        self._finalizer()
+
+
+def _work(
+    backend: Backend,
+    folder: Path,
+    worker: int,
+    threads: int,
+    tasks: SimpleQueue[_Request | None],
+    ready: SimpleQueue[str | None],
+) -> None:
+    """One worker: take requests in order until there is None."""
+    try:
+        backend.start(threads)
+        with backend.guard():
+            run = backend.worker(folder, worker)
+    except BaseException as error:
+        ready.put(f"worker {worker}: {describe(error)}")
+        return
+    ready.put(None)
+    with backend.guard():
+        while (request := tasks.get()) is not None:
+            problem = None
+            try:
+                if not request.failed:
+                    run(request.port)
+            except Aborted:
+                pass
+            except BaseException as error:
+                problem = describe(error)
+            request.finished.put((worker, problem))
+            del request
+
+
+def _stop(tasks_of: list[SimpleQueue[_Request | None]], backend: Backend) -> None:
+    for tasks in tasks_of:
+        tasks.put(None)
+    backend.stop()
