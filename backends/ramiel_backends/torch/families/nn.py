@@ -63,10 +63,10 @@ class Window(NamedTuple):
         return counts
 
 
-def spatial_rank(site: Site) -> int | None:
+def spatial_rank(site: Site, weight: int | None = None) -> int | None:
     """How many spatial axes there are: from the types or from the attributes."""
-    for index in (0, 1):
-        rank = site.rank(index) if index == 0 or site.op.kind.startswith("Conv") else None
+    for index in (0, weight):
+        rank = None if index is None else site.rank(index)
         if rank is not None:
             return rank - 2
     for name in ("kernel_shape", "strides", "dilations"):
@@ -75,16 +75,16 @@ def spatial_rank(site: Site) -> int | None:
     return None
 
 
-def window(site: Site) -> Window | None:
-    """The window of a convolution or pool, None where it is known only at run time."""
-    rank = spatial_rank(site)
+def window(site: Site, weight: int | None = None) -> Window | None:
+    """The window of a pool, or convolution with that operand; None where it is known too late."""
+    rank = spatial_rank(site, weight)
     if rank not in (1, 2, 3):
         return None
     known = sizes(site, 0)
     spatial = known[2:] if known else (None,) * rank
     kernel = site.attribute("kernel_shape")
     if not kernel:
-        weights = sizes(site, 1)
+        weights = None if weight is None else sizes(site, weight)
         kernel = weights[2:] if weights and None not in weights else (None,) * rank
     strides = site.attribute("strides") or (1,) * rank
     dilations = site.attribute("dilations") or (1,) * rank
@@ -143,30 +143,36 @@ def _attributes(site: Site, rank: int | None) -> dict[str, tuple[object, object]
     return options
 
 
-@emits("Conv")
-def conv(site: Site) -> str:
-    found = window(site)
+def convolution(site: Site, x: str, w: str, bias: str, *, weight: int = 1) -> str:
+    """The convolution of `x` with `w`; operand `weight` of the op has the shape of `w`."""
+    found = window(site, weight)
+    groups = (site.attribute("group", 1), 1)
     if found is None:
-        options = _attributes(site, spatial_rank(site))
+        options = _attributes(site, spatial_rank(site, weight))
         options.pop("kernel_shape", None)
-        return call("nn.conv", *every(site), **options, groups=(site.attribute("group", 1), 1))
-    x, begins = site[0], found.begins
+        return call("nn.conv", x, w, bias, **options, groups=groups)
+    begins = found.begins
     if not found.symmetric:
         x, begins = padded(x, begins, found.ends), (0,) * len(begins)
     return call(
         f"F.conv{len(begins)}d",
-        *(x, *every(site)[1:]),
+        *(x, w, bias),
         stride=(merged(found.strides), 1),
         padding=(merged(begins), 0),
         dilation=(merged(found.dilations), 1),
-        groups=(site.attribute("group", 1), 1),
+        groups=groups,
     )
+
+
+@emits("Conv")
+def conv(site: Site) -> str:
+    return convolution(site, site[0], site[1], site[2])
 
 
 @emits("ConvTranspose")
 def conv_transpose(site: Site) -> str:
-    found = window(site) if site.attribute("auto_pad", "NOTSET") in ("NOTSET", "VALID") else None
-    extra = site.attribute("output_padding") or (0,) * (spatial_rank(site) or 0)
+    found = window(site, 1) if site.attribute("auto_pad", "NOTSET") in ("NOTSET", "VALID") else None
+    extra = site.attribute("output_padding") or (0,) * (spatial_rank(site, 1) or 0)
     if found is not None and not site.attribute("output_shape"):
         pads = zip(found.begins, found.ends, extra, strict=True)
         # torch crops both sides alike: what the end keeps more is its output_padding
