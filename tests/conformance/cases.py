@@ -47,6 +47,13 @@ class Case:
         return self.test.model if self.path is None else onnx.load(self.path)
 
     @property
+    def input_names(self) -> list[str]:
+        """The names of the graph's inputs, without those that are initializers."""
+        graph = self.model.graph
+        weights = {tensor.name for tensor in graph.initializer}
+        return [value.name for value in graph.input if value.name not in weights]
+
+    @property
     def data(self) -> list[DataSet]:
         """The data sets of the case."""
         if self.path is None:

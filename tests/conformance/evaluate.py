@@ -1,6 +1,7 @@
 """The torch op table against the conformance cases, op by op, without the emitter.
 
     python tests/conformance/evaluate.py [--category node …] [--match TEXT] [--op KIND] [--show]
+        [--variant constants|shapeless]
 
 Every op's expression is evaluated on its own; ops without a row by their ONNX function bodies.
 """
@@ -25,7 +26,7 @@ from ramiel_backends.torch import library
 from ramiel_backends.torch.table import TABLE, Site
 from ramiel_ir.compare import deviation
 from ramiel_ir.errors import UnsupportedOpError
-from ramiel_ir.ir import DType, Graph, Op, Value
+from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.onnx_io import expand, read_onnx
 from ramiel_ir.pipeline import No
 
@@ -171,15 +172,32 @@ class Evaluator:
         ]
 
 
-def failure(case: Case, evaluator: Evaluator) -> str:
+def with_constants(graph: Graph, given: dict[str, Any]) -> None:
+    """Make every input but the first a constant, so that rows can look at it."""
+    for value in graph.inputs[1:]:
+        if value.type is not None and value.type.kind == "tensor":
+            graph.inputs.remove(value)
+            weight = graph.add_weight(value.name, Tensor.of(np.asarray(given[value.name])))
+            value.replace_all_uses(weight)
+
+
+def without_shapes(graph: Graph) -> None:
+    """Forget every shape, as if it could not be inferred."""
+    for value in graph.values():
+        if value.weight is None and value.type is not None and value.type.kind == "tensor":
+            value.type = Type(value.type.element)
+
+
+def failure(case: Case, evaluator: Evaluator, variant: str = "") -> str:
     """Why the case fails, empty where it passes."""
     try:
-        model = case.model
-        graph = read_onnx(model)
+        graph = read_onnx(case.model)
         for data in case.data:
-            given = dict(
-                zip((value.name for value in model.graph.input), data.inputs, strict=False)
-            )
+            given = dict(zip(case.input_names, data.inputs, strict=True))
+            if variant == "constants":
+                with_constants(graph, given)
+            elif variant == "shapeless":
+                without_shapes(graph)
             known = {value: to_torch(given[value.name]) for value in graph.inputs}
             found = evaluator.graph(graph, known)
             for value, wanted, got in zip(graph.outputs, data.outputs, found, strict=True):
@@ -197,6 +215,7 @@ def main() -> int:
     parser.add_argument("--category", action="append", choices=CATEGORIES)
     parser.add_argument("--match", default="", help="only cases whose name matches this pattern")
     parser.add_argument("--op", help="only cases with an op of this kind")
+    parser.add_argument("--variant", choices=("constants", "shapeless"), default="")
     parser.add_argument("--show", action="store_true", help="print every expression")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -211,7 +230,7 @@ def main() -> int:
             continue
         if options.show:
             print(case.name)
-        reason = failure(case, evaluator)
+        reason = failure(case, evaluator, options.variant)
         total[case.category] += 1
         passed[case.category] += not reason
         if reason:

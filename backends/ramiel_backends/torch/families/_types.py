@@ -52,7 +52,7 @@ _NO_KERNELS = {*SMALL_FLOATS, *NUMPY_TYPES, DType.U16, DType.U32, DType.U64}
 
 
 def computable(site: Site, index: int = 0) -> bool:
-    """Whether torch computes with the operand's element type; an unknown type is taken to be one."""
+    """Whether torch computes with the operand's element type; an unknown one is taken for one."""
     return site.dtype(index) not in _NO_KERNELS
 
 
@@ -62,7 +62,7 @@ def is_tensor(site: Site, index: int = 0) -> bool:
 
 
 def torch_type(dtype: DType) -> str:
-    """The element type as generated code names it: `torch.int8`, or `"int4"` where torch has none."""
+    """The element type in generated code: `torch.int8`, or `"int4"` where torch has none."""
     return TORCH_TYPES[dtype] if dtype in TORCH_TYPES else literal(NUMPY_TYPES[dtype])
 
 

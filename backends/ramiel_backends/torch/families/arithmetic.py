@@ -30,7 +30,7 @@ def binary(kind: str, template: str, otherwise: str, *, since: int = 1) -> None:
 
 
 def broadcast(site: Site) -> tuple[str, str]:
-    """Both operands, ready for torch's broadcasting: before opset 7 an axis may place the second."""
+    """Both operands, ready to broadcast: before opset 7 an axis may place the second."""
     if site.version >= 7 or "axis" not in site.op.attributes:
         return scalar(site, 0, 1), scalar(site, 1, 0)
     axis, ranks = site.attribute("axis"), (site.rank(0), site.rank(1))

@@ -62,7 +62,7 @@ def scatter_nd(site: Site) -> str:
 
 @emits("TensorScatter")
 def tensor_scatter(site: Site) -> str:
-    options = dict(axis=(site.attribute("axis", -2), -2))
+    options = {"axis": (site.attribute("axis", -2), -2)}
     circular = (site.attribute("mode", "linear") == "circular", False)
     return call("index.write_cache", site[0], site[1], site[2], **options, circular=circular)
 
@@ -101,10 +101,10 @@ def compress(site: Site) -> str:
 
 @emits("Unique")
 def unique(site: Site) -> str:
-    options = dict(
-        axis=(site.attribute("axis"), None),
-        in_order=(bool(site.attribute("sorted", 1)), True),
-    )
+    options = {
+        "axis": (site.attribute("axis"), None),
+        "in_order": (bool(site.attribute("sorted", 1)), True),
+    }
     found = call("index.unique", site[0], **options)
     count = len(site.op.results)
     return f"{found}[0]" if count == 1 else found if count == 4 else f"{found}[:{count}]"

@@ -46,6 +46,6 @@ def _is_row(site: Site, bias: tuple[int, ...]) -> bool:
 
 
 def _gemm_of_integers(site: Site, alpha: float, beta: float, flips: tuple[bool, bool]) -> str:
-    factors = dict(alpha=(alpha, 1.0), beta=(beta, 1.0))
-    trans = dict(trans_a=(flips[0], False), trans_b=(flips[1], False))
+    factors = {"alpha": (alpha, 1.0), "beta": (beta, 1.0)}
+    trans = {"trans_a": (flips[0], False), "trans_b": (flips[1], False)}
     return call("linear.gemm", site[0], site[1], site[2], **factors, **trans)

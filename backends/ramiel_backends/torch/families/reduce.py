@@ -63,7 +63,7 @@ def _reduce(kind: str, site: Site) -> str:
             return f"torch.prod({site[0]}, {text}{keeping})"
         return _DIRECT[kind].format(x=site[0], axes=text, keep=keeping)
     text = literal(axes or None) if known else site[1]
-    options = dict(keepdims=(keep, True), noop=(noop, False))
+    options = {"keepdims": (keep, True), "noop": (noop, False)}
     function = f"reduce.{_LIBRARY[kind]}"
     return call(function, site[0], text, **options)
 
@@ -125,5 +125,5 @@ def _cumulative(site: Site, function: str) -> str:
     if known and dtype is not None and not exclusive and not reverse:
         cast = "" if dtype in (*FLOATS, DType.I64) else f", dtype={torch_type(dtype)}"
         return f"torch.{function}({site[0]}, {axis}{cast})"
-    options = dict(exclusive=(exclusive, False), reverse=(reverse, False))
+    options = {"exclusive": (exclusive, False), "reverse": (reverse, False)}
     return call(f"reduce.{function}", site[0], axis, **options)

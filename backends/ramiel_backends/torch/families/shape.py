@@ -48,7 +48,7 @@ def _reshape(site: Site, wanted: tuple[int, ...]) -> str:
         allow_zero = (bool(site.attribute("allowzero", 0)), False)
         return call("shape.reshape", site[0], literal(wanted), allow_zero=allow_zero)
     if not keeps:
-        return f"{site[0]}.reshape({literal(wanted)})"
+        return f"{site[0]}.reshape({', '.join(map(str, wanted)) or '()'})"
     known = sizes(site, 0)
     dims: list[str] = []
     for axis, dim in enumerate(wanted):

@@ -79,7 +79,7 @@ def shift_left(x: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
 
 
 def shift_right(x: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
-    """Integers shifted down; a shift by all bits or more, or a negative one, leaves the sign bit."""
+    """Integers shifted down; by all bits or more, or a negative number, leaves the sign."""
     return _shift(np.right_shift, x, bits)
 
 

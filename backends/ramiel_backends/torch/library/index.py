@@ -1,4 +1,4 @@
-"""Elements taken and put by index, by order, and by condition; indices below 0 count from the end."""
+"""Elements taken and put by index, order, or condition; indices below 0 count from the end."""
 
 import math
 from typing import Any
@@ -67,7 +67,7 @@ def scatter_nd(x: Any, indices: torch.Tensor, updates: Any, reduction: str = "no
 def write_cache(
     cache: Any, update: Any, starts: Any = None, axis: int = -2, circular: bool = False
 ) -> Any:
-    """`cache` with `update` written at each sample's start along an axis, around it if `circular`."""
+    """`cache` with `update` written from each sample's start on, around the axis if `circular`."""
     (moved, fresh), restore = common.movable(cache, update)
     extent, count = moved.shape[axis], fresh.shape[axis]
     first = torch.zeros(moved.shape[0], dtype=torch.int64) if starts is None else starts

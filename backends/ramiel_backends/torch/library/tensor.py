@@ -97,7 +97,7 @@ def _fill(x: Any, value: Any) -> Any:
 
 
 def center_crop_pad(x: Any, wanted: Any, axes: Any = None) -> Any:
-    """`x` cropped or padded with zeros on both sides of the axes, so that they get these extents."""
+    """`x` cropped or zero-padded on both sides of the axes, so that they get these extents."""
     extents = common.numbers(wanted)
     along = list(range(x.ndim)) if axes is None else list(axes)
     befores, behinds = [], []
