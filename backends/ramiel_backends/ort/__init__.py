@@ -1,0 +1,1 @@
+"""The ort backend: per worker a list of segments, each an ONNX Runtime session."""

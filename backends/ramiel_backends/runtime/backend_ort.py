@@ -1,0 +1,335 @@
+"""ONNX Runtime: a worker calls segments, each a session. The one file with onnxruntime.
+
+A segment's outputs of static shape are allocated once and bound to the session, and the next
+segment's inputs to the same memory: what travels between workers is a reference.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import platform
+import sys
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from .backend import Run
+from .backend_numpy import NumpyBackend
+from .dtypes import CODES, code_of, numpy_dtype
+from .errors import ArtifactError
+from .layout import Layout
+from .manifest import Manifest, inside
+from .source import load_model
+from .weights import Weights
+from .wiring import cores
+
+HOST = "segments/host.json"
+"""What segments made of hardware-specific ops need; only such an artifact has this file."""
+
+# As ONNX Runtime spells an element type: its name in dtypes.TABLE, its number in ONNX.
+_ELEMENTS = {
+    "float": ("f32", 1),
+    "uint8": ("u8", 2),
+    "int8": ("i8", 3),
+    "uint16": ("u16", 4),
+    "int16": ("i16", 5),
+    "int32": ("i32", 6),
+    "int64": ("i64", 7),
+    "bool": ("bool", 9),
+    "float16": ("f16", 10),
+    "double": ("f64", 11),
+    "uint32": ("u32", 12),
+    "uint64": ("u64", 13),
+    "bfloat16": ("bf16", 16),
+    "float8e4m3fn": ("f8e4m3fn", 17),
+    "float8e4m3fnuz": ("f8e4m3fnuz", 18),
+    "float8e5m2": ("f8e5m2", 19),
+    "float8e5m2fnuz": ("f8e5m2fnuz", 20),
+    "uint4": ("u4", 21),
+    "int4": ("i4", 22),
+}
+_NAME_OF_ONNX = {number: name for name, number in _ELEMENTS.values()}
+_ONNX_OF_NAME = {name: number for name, number in _ELEMENTS.values()}
+_PACKED = ("u4", "i4")
+
+# The CPU features by which ONNX Runtime chooses how to lay out and compute a hardware-specific op.
+_FEATURES = frozenset(
+    "sse4_1 avx avx2 fma f16c avx_vnni avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_bf16 "
+    "amx_tile amx_int8 amx_bf16 asimd asimdhp asimddp i8mm bf16 sve sve2".split()
+)
+
+
+def host() -> dict[str, Any]:
+    """What hardware-specific ops depend on: the machine, its CPU's features, ONNX Runtime's version."""
+    features: set[str] = set()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("flags", "Features"):
+                features = _FEATURES & set(value.split())
+                break
+    return {
+        "machine": platform.machine(),
+        "features": sorted(features),
+        "onnxruntime": ort.__version__,
+    }
+
+
+class OrtBackend(NumpyBackend):
+    """Values are OrtValues; numpy arrays where callers hand them in; lists, None and strings as such."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._run_of: Callable[[int], Run] | None = None
+
+    def key(self, value: Any) -> Hashable | None:
+        """Type, dimensions and strides of a tensor."""
+        return super().key(_array_of(value))
+
+    def layout(self, value: Any) -> Layout:
+        """The layout of a copy of this tensor."""
+        return super().layout(_array_of(value))
+
+    def copier(self, view: Any) -> Callable[[Any], Any]:
+        """A function that copies a tensor into `view`."""
+        copy = super().copier(view)
+        return lambda value: copy(_array_of(value))
+
+    def from_numpy(self, array: Any) -> Any:
+        """An OrtValue on the array's memory, on a copy where it is not contiguous."""
+        return _ort_value_of(array) if isinstance(array, np.ndarray) else array
+
+    def to_numpy(self, value: Any) -> Any:
+        """An array on the tensor's memory."""
+        return super().to_numpy(_array_of(value))
+
+    def worker(self, folder: Path, number: int) -> Run:
+        """What maker `number` of model.py makes of the sessions in `folder`.
+
+        On a machine that the artifact's segments were not made for, worker 0 runs the whole model and
+        the others have nothing to do.
+        """
+        with self._lock:
+            if self._run_of is None:
+                self._run_of = _makers(folder)
+        return self._run_of(number)
+
+
+def make() -> OrtBackend:
+    """A backend for artifacts whose workers are ONNX Runtime sessions."""
+    return OrtBackend()
+
+
+def _makers(folder: Path) -> Callable[[int], Run]:
+    model = load_model(folder)
+    sessions = Sessions(folder)
+    reason = _misfit(folder)
+    if reason is None:
+        return lambda number: model.WORKERS[number](sessions)
+    if not hasattr(model, "PORTABLE"):
+        raise ArtifactError(
+            f"{folder} was compiled for another machine ({reason}): compile it again"
+        )
+    print(
+        f"note: {folder} was compiled for another machine ({reason}); it runs",
+        end=" ",
+        file=sys.stderr,
+    )
+    print("sequentially until you compile it here", file=sys.stderr)
+    return lambda number: model.PORTABLE(sessions) if number == 0 else lambda port: None
+
+
+def _misfit(folder: Path) -> str | None:
+    """What of this machine differs from the one the segments were made on; None if they fit."""
+    path = folder / HOST
+    if not path.is_file():
+        return None
+    try:
+        made_on = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged: {error}") from error
+    here = host()
+    for key in ("machine", "onnxruntime"):
+        if made_on.get(key) != here[key]:
+            return f"{key} {made_on.get(key)}, here {here[key]}"
+    differing = sorted(set(made_on.get("features", ())) ^ set(here["features"]))
+    return f"CPU features differ: {', '.join(differing)}" if differing else None
+
+
+class Sessions(Weights):
+    """What a maker gets: weights as everywhere, and the sessions of the artifact's .onnx files.
+
+    All sessions of an artifact allocate from one arena, so that what one frees is still in the
+    cache when the next one takes it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        wiring = Manifest.load(folder, verify=False).wiring
+        self._slots = wiring.in_flight
+        self._threads = max(wiring.threads)
+        self._alone = wiring.workers == 1
+        self._optimized = (folder / HOST).is_file()
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Any] = {}
+        ort.set_default_logger_severity(3)
+        info = ort.OrtMemoryInfo(
+            "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+        )
+        ort.create_and_register_allocator(info, None)
+
+    def segment(self, file: str) -> Segment:
+        """One place from which a segment is called; places may share a session."""
+        with self._lock:
+            if file not in self._sessions:
+                self._sessions[file] = self._start(
+                    file, self._threads, self._alone, self._optimized
+                )
+            return Segment(self._sessions[file], self._slots)
+
+    def model(self, file: str) -> Segment:
+        """A whole model, alone in the process: it gets every core that nobody else was promised."""
+        threads = self._threads if self._alone else cores()
+        return Segment(self._start(file, threads, True, False), self._slots)
+
+    def _start(self, file: str, threads: int, alone: bool, optimized: bool) -> Any:
+        """A session of `file`; `alone` in the process it may keep its threads awake while it runs."""
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        if optimized:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if alone else "0")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        path = inside(self.folder, file)
+        try:
+            return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no class in common but this
+            raise ArtifactError(f"{path} cannot be loaded: {error}") from error
+
+
+class Segment:
+    """A session with memory for its results. Called with its inputs in order, it returns its outputs.
+
+    With K requests in flight it has K sets of results and uses them in turn: a set is written again
+    only when every worker is done with the request that used it before.
+    """
+
+    def __init__(self, session: Any, slots: int) -> None:
+        self._inputs = [value.name for value in session.get_inputs()]
+        values = (*session.get_inputs(), *session.get_outputs())
+        if all(_element(value.type) is not None for value in values):
+            self._sets = [_Bound(session).run for _ in range(slots)]
+        else:
+            self._sets = [_Plain(session).run] * slots
+        self._turn = 0
+
+    def __call__(self, *values: Any) -> Sequence[Any]:
+        """Run the segment. The outputs are valid until the same set of results is used again."""
+        self._turn = (self._turn + 1) % len(self._sets)
+        return self._sets[self._turn](values)
+
+
+class _Bound:
+    """Runs a session on values that are bound to it; only what is not bound yet is bound anew."""
+
+    def __init__(self, session: Any) -> None:
+        self._binding = session.io_binding()
+        self._session = session
+        self._names = [value.name for value in session.get_inputs()]
+        self._bound: list[Any] = [None] * len(self._names)
+        self._results: list[Any] = []
+        self._dynamic: list[tuple[int, str]] = []
+        for index, value in enumerate(session.get_outputs()):
+            result = None
+            if all(isinstance(dim, int) for dim in value.shape):
+                onnx_type = _element(value.type)
+                result = ort.OrtValue.ortvalue_from_shape_and_type(value.shape, onnx_type)
+                self._binding.bind_ortvalue_output(value.name, result)
+            else:
+                self._binding.bind_output(value.name, "cpu")
+                self._dynamic.append((index, value.name))
+            self._results.append(result)
+
+    def run(self, values: Sequence[Any]) -> Sequence[Any]:
+        """The outputs of the session for these inputs."""
+        bound = self._bound
+        for index, value in enumerate(values):
+            if value is not bound[index]:
+                self._binding.bind_ortvalue_input(self._names[index], _ort_value_of(value))
+                bound[index] = value
+        if not self._dynamic:
+            self._session.run_with_iobinding(self._binding)
+            return self._results
+        for _, name in self._dynamic:
+            self._binding.bind_output(name, "cpu")  # new memory: the old may have another size
+        self._session.run_with_iobinding(self._binding)
+        results = self._binding.get_outputs()
+        return [kept or new for kept, new in zip(self._results, results, strict=True)]
+
+
+class _Plain:
+    """Runs a session that takes or gives sequences, optionals or strings, through numpy."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._names = [value.name for value in session.get_inputs()]
+
+    def run(self, values: Sequence[Any]) -> Sequence[Any]:
+        """The outputs of the session for these inputs."""
+        results: Sequence[Any] = self._session.run(
+            None, dict(zip(self._names, values, strict=True))
+        )
+        return results
+
+
+def _element(type: str) -> int | None:
+    """The ONNX number of the elements of a numeric tensor type; None for every other type."""
+    if not type.startswith("tensor("):
+        return None
+    found = _ELEMENTS.get(type.removeprefix("tensor(").removesuffix(")"))
+    return None if found is None else found[1]
+
+
+def _ort_value_of(value: Any) -> Any:
+    """The OrtValue of a numeric array, on its memory where it is contiguous; others stay."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind in "OUST":
+        return value
+    if not value.flags.c_contiguous or not value.dtype.isnative:
+        value = np.ascontiguousarray(value, value.dtype.newbyteorder("="))
+    code = code_of(value.dtype)
+    names = [name for name, number in CODES.items() if number == code]
+    if not names or names[0] not in _ONNX_OF_NAME or names[0] in _PACKED:
+        raise TypeError(f"ONNX Runtime takes no array of {value.dtype}")
+    if numpy_dtype(CODES[names[0]]).isbuiltin == 1:
+        return ort.OrtValue.ortvalue_from_numpy(value)
+    raw = value.view(f"u{value.dtype.itemsize}")
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, _ONNX_OF_NAME[names[0]])
+
+
+def _array_of(value: Any) -> Any:
+    """A numpy array on the memory of an OrtValue; lists item by item; everything else stays."""
+    if isinstance(value, list):
+        return [_array_of(item) for item in value]
+    if not isinstance(value, ort.OrtValue):
+        return value
+    name = _NAME_OF_ONNX.get(value.element_type()) if value.is_tensor() else None
+    if name is None or name in _PACKED:
+        raise TypeError(f"numpy cannot hold a value of type {value.data_type()}")
+    dtype = numpy_dtype(CODES[name])
+    if dtype.isbuiltin == 1:
+        return value.numpy()
+    memory = (ctypes.c_char * value.tensor_size_in_bytes()).from_address(value.data_ptr())
+    array = np.frombuffer(memory, dtype).reshape(value.shape())
+    memory._owner = value  # type: ignore[attr-defined]  # the array keeps the memory, and this the value
+    return array
