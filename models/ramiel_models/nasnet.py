@@ -90,7 +90,7 @@ def normal_cell(net: Net, x: ir.Value, previous: ir.Value, filters: int) -> ir.V
         (separable(net, right_relu, "right3x3", filters, 3), right),
     ]
     sums = [net.op("Add", a, b) for a, b in pairs]
-    return net.op("Relu", net.op("Concat", left, *sums, axis=1))
+    return net.op("Relu", net.op("Concat", left, *sums, axis=1), name="out")
 
 
 def reduction_cell(net: Net, x: ir.Value, previous: ir.Value | None, filters: int) -> ir.Value:
@@ -115,7 +115,8 @@ def reduction_cell(net: Net, x: ir.Value, previous: ir.Value | None, filters: in
     inner_max = net.op(
         "Add", separable(net, net.op("Relu", inner), "inner3x3", filters, 3), right_max
     )
-    return net.op("Relu", net.op("Concat", with_max, with_mean, inner_mean, inner_max, axis=1))
+    joined = net.op("Concat", with_max, with_mean, inner_mean, inner_max, axis=1)
+    return net.op("Relu", joined, name="out")
 
 
 def nasnet(
