@@ -141,14 +141,15 @@ def _ranges(texts: list[str] | None) -> dict[str, tuple[float, float]]:
 
 
 def _read(model: str, shapes: list[str] | None, external: list[Path] | None = None) -> Graph:
-    from ramiel_ir import driver, ir_file, onnx_io
+    from ramiel_ir import driver, ir_file
+    from ramiel_ir.onnx_proto import parse_model
 
     if model != "-":
         return driver.read(model, input_shapes=_shapes(shapes), allow_external=external or ())
     data = sys.stdin.buffer.read()
     if data.lstrip()[:5] == b"graph" or data.lstrip()[:2] == b"//":
         return ir_file.parse_with_weights(data.decode(), Path(), what="stdin")
-    return onnx_io.read_onnx(onnx_io.parse_model(data, "stdin"), input_shapes=_shapes(shapes))
+    return driver.read(parse_model(data, "stdin"), input_shapes=_shapes(shapes))
 
 
 def _inputs(graph: Graph, path: Path | None, seed: int, ranges: list[str] | None) -> dict[str, Any]:

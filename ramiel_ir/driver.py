@@ -19,7 +19,7 @@ from ramiel_ir.pipeline import Context, PassManager
 from ramiel_ir.plan import Plan, Timeline, make_plan, simulate
 
 if TYPE_CHECKING:
-    from ramiel_ir.onnx_io import Shapes
+    from ramiel_ir.onnx_proto import Shapes
 
 _log = logging.getLogger("ramiel_ir")
 

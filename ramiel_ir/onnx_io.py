@@ -6,8 +6,6 @@ Weights stay where they are, memory-mapped where they are external, until someth
 
 from __future__ import annotations
 
-import itertools
-import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +20,6 @@ import onnx.inliner
 import onnx.numpy_helper
 import onnx.reference
 import onnx_ir
-import onnx_ir.passes.common as onnx_passes
 from onnx import defs
 
 from ramiel_ir.errors import ModelError, RamielError, UnsupportedOpError, UsageError
@@ -39,14 +36,10 @@ from ramiel_ir.ir import (
     Value,
     verify,
 )
+from ramiel_ir.onnx_proto import Shapes, load_model, prepare
 
 CLUSTER_KEY = "ramiel.cluster"
 """The node metadata property that carries an op's cluster through an ONNX file."""
-
-Shapes = Mapping[str, Sequence[int | str]]
-"""Shapes to give to inputs, by input name."""
-
-_NEWEST_OPSET = defs.onnx_opset_version()
 
 # Reading ------------------------------------------------------------------------------------------
 
@@ -65,138 +58,29 @@ def read_onnx(
     """
     folder: Path | None = None
     if isinstance(source, onnx_ir.Model):
-        model = source.clone()
-    elif isinstance(source, onnx.ModelProto):
-        model = _deserialize(source)
-    else:
+        source = onnx_ir.to_proto(source)
+    elif not isinstance(source, onnx.ModelProto):
         folder = Path(source).resolve().parent
-        model = _deserialize(_load(Path(source)))
-    _check_versions(model)
-    model = _prepare(model, input_shapes or {})
+        source = load_model(source)
+    model = _deserialize(prepare(source, input_shapes or {}))
     allowed = [path for path in (folder, *map(Path, allow_external)) if path is not None]
     graph = _Reader(folder, [path.resolve() for path in allowed]).model(model)
     verify(graph)
     return graph
 
 
-def _load(path: Path) -> onnx.ModelProto:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ModelError(f"there is no file {str(path)!r}") from None
-    except OSError as error:
-        raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from None
-    return parse_model(data, str(path))
-
-
-def parse_model(data: bytes, what: str) -> onnx.ModelProto:
-    """The model serialised in `data`; `ModelError` where `what` is none."""
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except Exception:  # protobuf's DecodeError is not one class over its implementations
-        raise ModelError(
-            f"{what!r} is not an ONNX model, or it is cut short",
-            hint="an ONNX file is a serialised ModelProto",
-        ) from None
-    if not model.HasField("graph"):
-        raise ModelError(f"{what!r} holds no graph", hint="it may be empty or another format")
-    return model
-
-
 def _deserialize(proto: onnx.ModelProto) -> onnx_ir.Model:
-    _refuse_duplicates(proto.graph, set())
     try:
-        return onnx_ir.from_proto(proto)
-    except Exception as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        if "map" in reason.lower():
-            raise UnsupportedOpError(f"the model has a value of a map type: {reason}") from error
-        raise ModelError(f"the model is broken: {reason}") from error
-
-
-def _refuse_duplicates(graph: onnx.GraphProto, outer: set[str]) -> None:
-    """Raise where one name has two producers: deserialization would silently keep the last."""
-    seen = set(outer)
-    initializers = {tensor.name for tensor in graph.initializer}
-    for value in graph.input:
-        if value.name in seen:
-            raise ModelError(f"the name {value.name!r} stands for two values of the model")
-        seen.add(value.name)
-    seen |= initializers
-    for node in graph.node:
-        for name in node.output:
-            if name and name in seen:
-                raise ModelError(
-                    f"the name {name!r} stands for two values of the model, one by {node.op_type}"
-                )
-            seen.add(name)
-        for attribute in node.attribute:
-            for region in (attribute.g, *attribute.graphs):
-                _refuse_duplicates(region, seen)
-
-
-def _check_versions(model: onnx_ir.Model) -> None:
-    opset = model.opset_imports.get("", 0)
-    if opset > _NEWEST_OPSET:
-        raise ModelError(
-            f"the model uses opset {opset}; the installed onnx knows opsets up to {_NEWEST_OPSET}",
-            hint="install a newer onnx, or export the model with an older opset",
-        )
-
-
-def _prepare(model: onnx_ir.Model, input_shapes: Shapes) -> onnx_ir.Model:
-    """Inline functions, fix input shapes, sort, infer types."""
-    try:
-        if model.functions:
-            model = onnx_passes.InlinePass()(model).model
-        _fix_shapes(model, input_shapes)
+        model = onnx_ir.from_proto(proto)
         model.graph.sort()
-    except RamielError:
-        raise
     except Exception as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         if "cycl" in reason.lower():
             raise ModelError("the graph has a cycle: an op depends on its own result") from error
+        if "map" in reason.lower():
+            raise UnsupportedOpError(f"the model has a value of a map type: {reason}") from error
         raise ModelError(f"the model is broken: {reason}") from error
-    quiet = logging.getLogger("onnx_ir.passes.common.shape_inference")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
-    try:
-        infer = onnx_passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
-        return infer(model).model
-    finally:
-        quiet.setLevel(level)
-
-
-def _fix_shapes(model: onnx_ir.Model, input_shapes: Shapes) -> None:
-    inputs = {value.name: value for value in model.graph.inputs}
-    symbols: dict[str, int | str] = {}
-    for name, dims in input_shapes.items():
-        if name not in inputs:
-            known = ", ".join(str(known) for known in inputs)
-            raise UsageError(f"the model has no input {name!r}; there are: {known}")
-        value = inputs[name]
-        if value.shape is not None and len(value.shape) != len(dims):
-            raise UsageError(
-                f"input {name!r} has rank {len(value.shape)}, the shape given has {len(dims)}"
-            )
-        for old, new in zip(value.shape or dims, dims, strict=True):
-            if isinstance(old, int) and old != new:
-                raise UsageError(f"input {name!r} is fixed to {value.shape}, not {tuple(dims)}")
-            if isinstance(old, onnx_ir.SymbolicDim) and old.value is not None:
-                symbols[str(old.value)] = new
-        value.shape = onnx_ir.Shape(dims)
-    if not symbols:
-        return
-    for node_value in itertools.chain(
-        model.graph.inputs, *(node.outputs for node in model.graph.all_nodes())
-    ):
-        if node_value.shape is not None:
-            node_value.shape = onnx_ir.Shape(
-                symbols.get(str(dim.value), dim) if isinstance(dim, onnx_ir.SymbolicDim) else dim
-                for dim in node_value.shape
-            )
+    return model
 
 
 class _Reader:

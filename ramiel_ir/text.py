@@ -33,9 +33,8 @@ FindTensor = Callable[[str, Type], Tensor | None]
 _INLINE_ELEMENTS = 8
 _PLAIN_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _PLAIN_SYMBOL = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_PLAIN_KIND = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PLAIN_DOMAIN = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
-_RESERVED = ("_", "return", "inf", "nan")  # words that mean something where a bare name may stand
+_RESERVED = ("_", "return", "weight", "inf", "nan")  # words that are no bare name of their own
 _DTYPES = {dtype.text: dtype for dtype in DType}
 
 
@@ -45,7 +44,7 @@ _DTYPES = {dtype.text: dtype for dtype in DType}
 def print_graph(graph: Graph) -> str:
     """The canonical text of a graph; it ends with a newline."""
     opsets = ", ".join(
-        f"{_bare(domain, _PLAIN_DOMAIN)} {version}" if domain else str(version)
+        f"{_word(domain, _PLAIN_DOMAIN)} {version}" if domain else str(version)
         for domain, version in sorted(graph.opsets.items())
     )
     opset = f" opset {opsets}" if opsets else ""
@@ -54,7 +53,7 @@ def print_graph(graph: Graph) -> str:
 
 def _signature(graph: Graph) -> str:
     inputs = ", ".join(f"{_value(value)}: {print_type(value.type)}" for value in graph.inputs)
-    return f"@{_bare(graph.name, _PLAIN_NAME)}({inputs})"
+    return f"@{_bare(graph.name)}({inputs})"
 
 
 def _body(graph: Graph, indent: str) -> Iterator[str]:
@@ -74,13 +73,13 @@ def _op(op: Op, indent: str) -> Iterator[str]:
     types = ", ".join("_" if result is None else print_type(result.type) for result in op.results)
     line = f"{indent}{results} = {_kind(op)}({', '.join(map(_value, op.operands))})"
     if op.attributes:
-        items = (f"{_bare(name, _PLAIN_NAME)}={_attribute(attr)}" for name, attr in _sorted(op))
+        items = (f"{_bare(name)}={_attribute(attr)}" for name, attr in _sorted(op))
         line += f" {{{', '.join(items)}}}"
     if op.cluster is not None:
         line += f" @{op.cluster}"
     line += f" : {types}"
     for name, region in op.regions.items():
-        yield f"{line} {_bare(name, _PLAIN_NAME)} = {_signature(region)} {{"
+        yield f"{line} {_word(name, _PLAIN_SYMBOL)} = {_signature(region)} {{"
         yield from _body(region, indent + "  ")
         line = f"{indent}}}"
     yield line
@@ -90,17 +89,21 @@ def _sorted(op: Op) -> list[tuple[str, Attribute]]:
     return sorted(op.attributes.items())
 
 
-def _bare(name: str, plain: re.Pattern[str]) -> str:
-    return name if plain.fullmatch(name) and name not in _RESERVED else json.dumps(name)
+def _bare(name: str, plain: re.Pattern[str] = _PLAIN_NAME) -> str:
+    return name if plain.fullmatch(name) else json.dumps(name)
+
+
+def _word(name: str, plain: re.Pattern[str]) -> str:
+    return json.dumps(name) if name in _RESERVED else _bare(name, plain)
 
 
 def _value(value: Value | None) -> str:
-    return "_" if value is None else f"%{_bare(value.name, _PLAIN_NAME)}"
+    return "_" if value is None else f"%{_bare(value.name)}"
 
 
 def _kind(op: Op) -> str:
     if (
-        _PLAIN_KIND.fullmatch(op.kind)
+        _PLAIN_SYMBOL.fullmatch(op.kind)
         and (not op.domain or _PLAIN_DOMAIN.fullmatch(op.domain))
         and op.qualified_kind not in _RESERVED
     ):
@@ -122,7 +125,7 @@ def print_type(type: Type | None) -> str:
 
 def _dim(dim: Dim) -> str:
     if isinstance(dim, str):
-        return _bare(dim, _PLAIN_SYMBOL)
+        return _word(dim, _PLAIN_SYMBOL)
     return "?" if dim is None else str(dim)
 
 

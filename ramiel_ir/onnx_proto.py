@@ -1,0 +1,163 @@
+"""From bytes to a checked, inlined, shape-inferred `ModelProto`: what happens before conversion."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import onnx
+import onnx.inliner
+import onnx.shape_inference
+from onnx import defs
+
+from ramiel_ir.errors import ModelError, UsageError
+
+Shapes = Mapping[str, Sequence[int | str]]
+"""Shapes to give to inputs, by input name."""
+
+NEWEST_OPSET = defs.onnx_opset_version()
+_LARGE = 1024  # bytes; shape inference needs to look at smaller constants only
+
+
+def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """The model in a file, external data left where it is; `ModelError` where there is none."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"there is no file {str(path)!r}") from None
+    except OSError as error:
+        raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+    return parse_model(data, str(path))
+
+
+def parse_model(data: bytes, what: str) -> onnx.ModelProto:
+    """The model serialised in `data`; `ModelError` where `what` is none."""
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception:  # protobuf's DecodeError is not one class over its implementations
+        raise ModelError(
+            f"{what!r} is not an ONNX model, or it is cut short",
+            hint="an ONNX file is a serialised ModelProto",
+        ) from None
+    if not model.HasField("graph"):
+        raise ModelError(f"{what!r} holds no graph", hint="it may be empty or another format")
+    return model
+
+
+def prepare(model: onnx.ModelProto, input_shapes: Shapes) -> onnx.ModelProto:
+    """Check names and versions, inline functions, fix input shapes, infer types.
+
+    The model given stays as it is.
+    """
+    _check_versions(model)
+    _refuse_duplicates(model.graph, set())
+    if model.functions:
+        try:
+            model = onnx.inliner.inline_local_functions(model)
+        except Exception as error:
+            raise ModelError(f"the model's functions cannot be inlined: {error}") from error
+    with _without_large_data(model) as (light, restore):
+        if input_shapes:
+            _fix_shapes(light.graph, input_shapes)
+        with suppress(Exception):  # where an op cannot be inferred, the model's own types remain
+            light = onnx.shape_inference.infer_shapes(light, data_prop=True)
+        restore(light)
+    return light
+
+
+def _check_versions(model: onnx.ModelProto) -> None:
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    opset = opsets.get("", opsets.get("ai.onnx", 0))
+    if opset > NEWEST_OPSET:
+        raise ModelError(
+            f"the model uses opset {opset}; the installed onnx knows opsets up to {NEWEST_OPSET}",
+            hint="install a newer onnx, or export the model with an older opset",
+        )
+
+
+def _refuse_duplicates(graph: onnx.GraphProto, outer: set[str]) -> None:
+    """Raise where one name has two producers: deserialization would silently keep the last."""
+    seen = set(outer)
+    for value in graph.input:
+        if value.name in seen:
+            raise ModelError(f"the name {value.name!r} stands for two values of the model")
+        seen.add(value.name)
+    seen.update(tensor.name for tensor in graph.initializer)
+    for node in graph.node:
+        for name in node.output:
+            if name and name in seen:
+                raise ModelError(
+                    f"the name {name!r} stands for two values of the model, one by {node.op_type}"
+                )
+            seen.add(name)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _refuse_duplicates(attribute.g, seen)
+            for region in attribute.graphs:
+                _refuse_duplicates(region, seen)
+
+
+class _Restore:
+    """Puts the data back that `_without_large_data` took, into any copy of the model."""
+
+    def __init__(self, taken: dict[str, bytes]) -> None:
+        self.taken = taken
+
+    def __call__(self, model: onnx.ModelProto) -> None:
+        for tensor in model.graph.initializer:
+            if tensor.name in self.taken:
+                tensor.raw_data = self.taken[tensor.name]
+
+
+@contextmanager
+def _without_large_data(model: onnx.ModelProto) -> Iterator[tuple[onnx.ModelProto, _Restore]]:
+    """A copy of the model without the bytes of large initializers; both are whole afterwards."""
+    taken: dict[str, bytes] = {}
+    restore = _Restore(taken)
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) > _LARGE:
+            taken[tensor.name] = tensor.raw_data
+            tensor.ClearField("raw_data")
+    try:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        yield copy, restore
+    finally:
+        restore(model)
+
+
+def _fix_shapes(graph: onnx.GraphProto, shapes: Shapes) -> None:
+    """Give inputs their shapes, and the symbols thereby known their numbers everywhere."""
+    inputs = {value.name: value for value in graph.input}
+    symbols: dict[str, int | str] = {}
+    for name, dims in shapes.items():
+        if name not in inputs:
+            raise UsageError(f"the model has no input {name!r}; there are: {', '.join(inputs)}")
+        tensor = inputs[name].type.tensor_type
+        if not tensor.HasField("shape"):
+            for _ in dims:
+                tensor.shape.dim.add()
+        if len(tensor.shape.dim) != len(dims):
+            raise UsageError(
+                f"input {name!r} has rank {len(tensor.shape.dim)}, the shape given has {len(dims)}"
+            )
+        for dim, size in zip(tensor.shape.dim, dims, strict=True):
+            if dim.HasField("dim_value") and dim.dim_value != size:
+                raise UsageError(f"input {name!r} has {dim.dim_value} where {size!r} is given")
+            if dim.dim_param:
+                symbols[dim.dim_param] = size
+            _set(dim, size)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in symbols:
+                _set(dim, symbols[dim.dim_param])
+
+
+def _set(dim: onnx.TensorShapeProto.Dimension, size: int | str) -> None:
+    if isinstance(size, int):
+        dim.dim_value = size
+    else:
+        dim.dim_param = size
