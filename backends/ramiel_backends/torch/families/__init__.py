@@ -2,6 +2,7 @@
 
 from ramiel_backends.torch.families import (
     arithmetic,
+    attention,
     cast,
     compare,
     elementwise,
@@ -21,6 +22,7 @@ from ramiel_backends.torch.families import (
 
 __all__ = [
     "arithmetic",
+    "attention",
     "cast",
     "compare",
     "elementwise",
