@@ -727,27 +727,27 @@ class _Verifier:
         outermost = graph.owner is None
         defined: list[Value] = []
 
-        def define(value: Value, producer: Op | Graph, where: str) -> None:
+        def define(value: Value, producer: Op | Graph) -> None:
             if value.producer is not producer:
-                raise ModelError(f"{where}: {value} is produced by {value.producer!r} as well")
+                raise ModelError(f"{producer}: {value} is produced by {value.producer!r} as well")
             if value.name in names:
-                raise ModelError(f"{where}: the name {value} stands for two values")
+                raise ModelError(f"{producer}: the name {value} stands for two values")
             if not value.name:
-                raise ModelError(f"{where}: a value has no name")
+                raise ModelError(f"{producer}: a value has no name")
             names[value.name] = value
             visible.add(value)
             defined.append(value)
 
         for value in graph.inputs:
-            define(value, graph, f"inputs of @{graph.name}")
+            define(value, graph)
         for value in graph.weights:
-            define(value, graph, f"weights of @{graph.name}")
+            define(value, graph)
             if value.weight is None or value.weight.type != value.type:
                 raise ModelError(f"weight {value} has another type than its data")
         for op in graph.ops:
             self.op(op, graph, names, visible)
             for result in op.writes:
-                define(result, op, repr(op))
+                define(result, op)
         for index, value in enumerate(graph.outputs):
             if value not in visible:
                 raise ModelError(f"output {value} of @{graph.name} is not defined in it")

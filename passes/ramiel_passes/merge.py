@@ -13,6 +13,7 @@ from ramiel_ir.pipeline import Context, Pass
 from ramiel_passes.schedule import Schedule
 
 _TRIED = 8
+_SIMULATED_OPS = 100_000  # how many ops one step of merging may simulate in all
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ def _choose(
 def _squeeze(groups: list[list[Op]], limit: int, schedule: Schedule) -> list[list[Op]]:
     """Merge groups until `limit` remain, those first that lengthen the schedule least.
 
-    Far above the limit only work decides (the two lightest join), which keeps the whole
-    near-linear; near it each step tries the lightest group with the next lighter ones, by
-    simulation.
+    Far above the limit only work decides (the two lightest join). Near it each step tries the
+    lightest group with some of the next lighter ones, by simulation: the fewer, the larger the
+    graph, so that the whole stays near-linear.
     """
     heap = [(sum(schedule.weight[op] for op in ops), index) for index, ops in enumerate(groups)]
     heapq.heapify(heap)
@@ -114,13 +115,15 @@ def _squeeze(groups: list[list[Op]], limit: int, schedule: Schedule) -> list[lis
         members[second] = members[second] + members.pop(first)
         heapq.heappush(heap, (light + heavy, second))
     home = {op: index for index, ops in members.items() for op in ops}
+    tries = max(1, min(_TRIED, _SIMULATED_OPS // len(home)))
     ranked = sorted(heap)
     while len(ranked) > limit:
         work, lightest = ranked.pop(0)
-        best = min(
-            ranked[:],
-            key=lambda entry: schedule.makespan(home | dict.fromkeys(members[lightest], entry[1])),
-        )
+
+        def merged(entry: tuple[float, int], ops: list[Op] = members[lightest]) -> float:
+            return schedule.makespan(home | dict.fromkeys(ops, entry[1]))
+
+        best = min(ranked[:tries], key=merged) if tries > 1 else ranked[0]
         home.update(dict.fromkeys(members[lightest], best[1]))
         members[best[1]] = members[best[1]] + members.pop(lightest)
         ranked.remove(best)
