@@ -1,14 +1,19 @@
 """Runs an artifact: a folder that holds manifest.json, model.py, weights and this package.
 
-    import runtime
+import runtime
 
-    with runtime.load("out/") as model:
-        outputs = model.run({"x": array}, timeout=5.0)
+with runtime.load("out/") as model:
+    outputs = model.run({"x": array}, timeout=5.0)
 
-What each file is for: `session` is what callers see; `processes` and `threads` are the two engines
-on top of `engine`; `crew`, `children`, `child` and `serving` are the parent's and the child's side of
-process isolation; `memory`, `channel`, `layout` and `semaphore` carry values between them; `backend_*`
-know the values of one library each; `manifest`, `wiring` and `weights` read the folder.
+session                          what callers see
+engine: processes, threads       the two ways to run workers
+crew, children, shared           the parent's side of process isolation
+child, serving                   the child's side
+ports                            what a worker sees
+channel, layout, memory, semaphore   how values travel between processes
+backend: backend_*               the values and workers of one library each
+manifest, wiring, weights, source    what lies in the folder
+inputs, command                  checks of what comes in; the command line
 """
 
 from __future__ import annotations

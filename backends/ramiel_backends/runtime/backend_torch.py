@@ -11,7 +11,7 @@ import torch
 
 from .backend import Memory
 from .backend_numpy import NumpyBackend
-from .dtypes import CODES, code_of, numpy_dtype
+from .dtypes import CODES, TABLE, code_of, numpy_dtype
 from .layout import Layout, dense_layout
 
 Tensor = torch.Tensor
@@ -46,10 +46,7 @@ _DTYPES: dict[int, Any] = {
 }
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 # The types that torch and numpy both have by themselves.
-_SHARED = frozenset(
-    "float32 float64 float16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool "
-    "complex64 complex128".split()
-)
+_SHARED = frozenset(row.numpy for row in TABLE if row.numpy and not row.numpy.startswith("."))
 
 
 class TorchBackend(NumpyBackend):

@@ -1,7 +1,7 @@
 """What a child process runs: `python child.py CONTROL STATUS TASK HOST`, four small numbers.
 
-The parent starts it as a program, so nothing of the parent's `__main__` is imported again. CONTROL is
-a pipe on which nothing is ever sent: its end says that the parent is gone, and ends this process
+The parent starts it as a program, so nothing of the parent's `__main__` is imported again. CONTROL
+is a pipe on which nothing is ever sent: its end says that the parent is gone, and ends this process
 at once, whatever it is doing. On STATUS the child reports. TASK holds what there is to do.
 """
 

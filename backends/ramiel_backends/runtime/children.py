@@ -103,6 +103,7 @@ class Child:
 
     def ending(self) -> str:
         """How it ended, in words; call only once it has."""
+        self.kill()  # its pipe has ended, so this changes nothing unless it closed that itself
         code = self._process.wait()
         if code < 0:
             with contextlib.suppress(ValueError):

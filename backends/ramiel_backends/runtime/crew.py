@@ -1,10 +1,10 @@
 """A set of child processes with the memory they share, from start to end.
 
-A crew is `starting`, then `ready`. When a request fails (a worker raised, a deadline passed, the caller
-gave up) it is `stopping`: the abort flag is set and every semaphore posted, so that each worker leaves
-what it does and says so. When all have, the crew is `ready` again. When one does not within the
-grace period, or a child ends by itself, all are killed and the crew is `dead`; its owner starts a new
-one. One thread, the watcher, reads what the children say; it alone makes a crew ready or dead.
+A crew is `starting`, then `ready`. When a request fails (a worker raised, a deadline passed, the
+caller gave up) it is `stopping`: the abort flag is set and every semaphore posted, so that each
+worker leaves what it does and says so. When all have, the crew is `ready` again. When one does not
+within the grace period, or a child ends by itself, all are killed and the crew is `dead`; its owner
+starts a new one. One thread, the watcher, reads what the children say.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import selectors
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from .engine import GRACE, Again
 from .errors import ArtifactError, WorkerError, WorkerTimeout
 from .manifest import Manifest
 from .memory import ABORT, EPOCH
-from .semaphore import Semaphore
 from .shared import Shared
 from .turns import remaining
 
@@ -88,6 +86,8 @@ class Crew:
             while self.state != DEAD:
                 slot = self._next % self._wiring.in_flight
                 if self.state == READY and slot not in self.busy:
+                    for done in self._board.done[slot]:
+                        done.drain()  # a failed request may have left tokens; nobody waits now
                     request = self.busy[slot] = Request(self, self._next, slot)
                     return request
                 if not self.changed.wait(remaining(deadline)):
@@ -111,9 +111,9 @@ class Crew:
             self.changed.notify_all()
 
     def fail(self, error: BaseException, guilty: Request | None) -> None:
-        """Stop all workers. `guilty` fails with `error`; what else is in flight has to run again."""
+        """Stop all workers. `guilty` fails with `error`; all others in flight have to run again."""
         with self.changed:
-            if self.state != READY:
+            if self.state != READY or (guilty is not None and guilty.failure is not None):
                 return
             self.state = STOPPING
             for request in self.busy.values():
@@ -122,18 +122,14 @@ class Crew:
             self._waited_for = set(range(self._wiring.workers))
             self._limit = time.monotonic() + GRACE
             self._board.flags[ABORT] = 1
-            self._post_all()
+            self._wake_all()
             self._nudge()
 
-    def _post_all(self) -> None:
+    def _wake_all(self) -> None:
         """Wake whoever waits, workers and callers."""
-        for semaphore in self._semaphores():
-            semaphore.post()
-
-    def _semaphores(self) -> Iterator[Semaphore]:
-        board = self._board
-        for group in (board.start, *board.posted, *board.done):
-            yield from group
+        for group in (self._board.start, *self._board.posted, *self._board.done):
+            for semaphore in group:
+                semaphore.post()
 
     # The watcher.
 
@@ -191,8 +187,9 @@ class Crew:
         if self._waited_for or self.state not in (STARTING, STOPPING):
             return
         if self.state == STOPPING:
-            for semaphore in self._semaphores():
-                semaphore.drain()
+            for group in (self._board.start, *self._board.posted):
+                for semaphore in group:
+                    semaphore.drain()
             self._board.flags[EPOCH] += 1
             self._board.flags[ABORT] = 0
             self._next = 0
@@ -233,7 +230,7 @@ class Crew:
         for request in self.busy.values():
             if request.failure is None:
                 request.failure = error
-        self._post_all()
+        self._wake_all()
         self.changed.notify_all()
 
     # The end.
@@ -254,14 +251,15 @@ class Crew:
             self._watcher.join()
         for child in self.children:
             child.close()
-        with self.changed:  # callers still look at the memory until they have left
-            self.changed.wait_for(lambda: not self.busy, timeout=GRACE)
         os.close(self._wake)
-        self.shared.close()
+        with self.changed:  # callers still look at the memory until they have left
+            left = self.changed.wait_for(lambda: not self.busy, timeout=GRACE)
+        if left:
+            self.shared.close()
         _crews.discard(self)
 
     def forget(self) -> None:
-        """In a forked copy of the parent: let go of the pipes, or the children outlive the parent."""
+        """In a forked copy of the parent: let go of the pipes, whose end tells children to go."""
         self.state = DEAD
         self._closing = True
         for child in self.children:

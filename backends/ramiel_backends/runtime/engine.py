@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -10,7 +11,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
 
-from .errors import WorkerError
+from .errors import ArtifactError, WorkerError
 from .turns import Turns
 
 Sample = Mapping[str, Any]
@@ -19,7 +20,7 @@ GRACE = 1.0
 """Seconds that workers have to stop after a request was aborted."""
 
 
-class Again(Exception):  # noqa: N818
+class Again(Exception):
     """A request has to run again: another one, in flight at the same time, failed."""
 
 
@@ -28,6 +29,7 @@ class Engine(ABC):
 
     def __init__(self, in_flight: int) -> None:
         self._in_flight = in_flight
+        self._pid = os.getpid()
         self._turns = Turns()
         self._tasks: SimpleQueue[Callable[[], None] | None] | None = None
         self._submitting = threading.Lock()
@@ -42,25 +44,36 @@ class Engine(ABC):
         """Wait for a request and return copies of its outputs; called once per request."""
 
     @abstractmethod
+    def _abandon(self, request: Any, error: BaseException) -> None:
+        """Nobody wants the request any more: its workers shall stop."""
+
+    @abstractmethod
     def _leave(self, request: Any) -> None:
         """The request is over, however it went."""
 
     def run(self, inputs: Sequence[Sample], timeout: float | None) -> Outputs:
         """The outputs of each sample. On an idle engine no other thread of ours takes part."""
+        self._check_open()
         return self._run(self._turns.draw(), inputs, timeout)
 
     def _run(self, ticket: int, inputs: Sequence[Sample], timeout: float | None) -> Outputs:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            with self._turns.turn(ticket, deadline):
-                self._check_open()
-                request = self._admit(inputs, deadline)
+            request = None
             try:
+                with self._turns.turn(ticket, deadline):
+                    self._check_open()
+                    request = self._admit(inputs, deadline)
                 return self._collect(request, deadline)
             except Again:
                 pass
+            except BaseException as error:  # a deadline, a failure, Ctrl-C
+                if request is not None:
+                    self._abandon(request, error)
+                raise
             finally:
-                self._leave(request)
+                if request is not None:
+                    self._leave(request)
 
     def submit(self, inputs: Sequence[Sample], finish: Callable[[Outputs], Any]) -> Future[Any]:
         """Run later, in order, and resolve to `finish(outputs)`."""
@@ -93,6 +106,8 @@ class Engine(ABC):
             future.set_result(result)
 
     def _check_open(self) -> None:
+        if os.getpid() != self._pid:
+            raise ArtifactError("the model was loaded before a fork: load it again in this process")
         if self.closed:
             raise WorkerError("the model is closed")
 

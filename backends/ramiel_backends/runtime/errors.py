@@ -1,8 +1,8 @@
 """What can go wrong with an artifact, as one line for a person.
 
-Inside ramiel-ir the same errors derive from those of `ramiel_ir.errors`, so that one `except` serves;
-an artifact on its own must not need ramiel-ir, so there they derive from `Exception`. Which of the two
-holds is settled once, by whether ramiel-ir was already imported when this file is.
+Inside ramiel-ir the same errors derive from those of `ramiel_ir.errors`, so that one `except`
+serves; an artifact on its own must not need ramiel-ir, so there they derive from `Exception`. Which
+of the two holds is settled once, by whether ramiel-ir was already imported when this file is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ else:
 
 if TYPE_CHECKING or _base("WorkerTimeout") is Exception:
 
-    class WorkerTimeout(WorkerError):  # noqa: N818  (the name says what happened)
+    class WorkerTimeout(WorkerError):
         """A request did not finish before its deadline."""
 
 else:

@@ -1,8 +1,8 @@
 """Shared memory: one board for everybody, and one arena per process for what it writes.
 
 Everything is an anonymous memfd, inherited by file descriptor: it has no name, never appears in
-/dev/shm, and is gone when the last process that holds it is. Pages are taken with `posix_fallocate`,
-which fails where there is no room; after `ftruncate` the write itself would die with SIGBUS.
+/dev/shm, and is gone when the last process that holds it is. Pages are taken with
+`posix_fallocate`, which fails where there is no room; after `ftruncate` a write may die instead.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Arena:
 
 
 class Channels(NamedTuple):
-    """Numbers the channels: per slot all messages, then inputs, then outputs, by sample and name."""
+    """Numbers the channels: in each slot all messages, then inputs by sample, then outputs."""
 
     messages: int
     inputs: tuple[str, ...]

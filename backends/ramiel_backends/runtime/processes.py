@@ -31,7 +31,6 @@ class ProcessEngine(Engine):
             raise ArtifactError('process isolation needs Linux; use isolation="thread"')
         super().__init__(manifest.wiring.in_flight)
         self._folder, self._manifest, self._start_timeout = folder, manifest, start_timeout
-        self._pid = os.getpid()
         self._crews: list[Crew] = []
         self._finalizer = weakref.finalize(self, _close, self._crews, self._pid)
         self._replace()
@@ -47,11 +46,12 @@ class ProcessEngine(Engine):
             self._crews.pop().close()
         crew = Crew(self._folder, self._manifest, self._start_timeout)
         self._crews.append(crew)
+        if self.closed:  # by another thread, meanwhile
+            _close(self._crews, self._pid)
+            self._check_open()
         return crew
 
     def _admit(self, inputs: Sequence[Sample], deadline: float | None) -> Request:
-        if os.getpid() != self._pid:
-            raise ArtifactError("this model was loaded before a fork: load it again here")
         while True:
             self._check_open()
             crew = self._crews[0] if self._crews else self._replace()
@@ -69,14 +69,12 @@ class ProcessEngine(Engine):
             crew.leave(request)
 
     def _collect(self, request: Request, deadline: float | None) -> list[dict[str, Any]]:
-        try:
-            for done in request.crew.shared.board.done[request.slot]:
-                _wait(done, request, deadline)
-        except BaseException as error:
-            # Whatever ended the wait (a deadline, Ctrl-C): the workers shall not go on.
-            request.crew.fail(error, request)
-            raise
+        for done in request.crew.shared.board.done[request.slot]:
+            _wait(done, request, deadline)
         return request.crew.shared.read(request.slot, request.number)
+
+    def _abandon(self, request: Request, error: BaseException) -> None:
+        request.crew.fail(error, request)
 
     def _leave(self, request: Request) -> None:
         request.crew.leave(request)

@@ -30,9 +30,9 @@ def load(
 ) -> Model:
     """Start the workers of the artifact in `folder`; close the Model when done with it.
 
-    `isolation` is "process" (workers in supervised child processes) or "thread" (in this process); by
-    default what the artifact's manifest says. ArtifactError where the folder is no intact artifact or
-    the workers do not start within `start_timeout` seconds.
+    `isolation` is "process" (workers in supervised child processes) or "thread" (in this process);
+    by default what the artifact's manifest says. ArtifactError where the folder is no intact
+    artifact or the workers do not start within `start_timeout` seconds.
     """
     return Model(Path(folder), isolation, start_timeout)
 
@@ -43,17 +43,19 @@ class Model:
     def __init__(self, folder: Path, isolation: Isolation | None, start_timeout: float) -> None:
         self.folder = folder
         self.manifest = Manifest.load(folder)
-        self._weights = Weights(folder)
-        missing = [
-            key
-            for target in self.manifest.aliases.values()
-            if (key := target.get("weight")) is not None and key not in self._weights
-        ]
-        if missing:
-            raise ArtifactError(f"{folder}: weight {missing[0]!r} is missing")
+        self._weights = self._aliased_weights()
         if name := needs_ml_dtypes([*self.manifest.inputs, *self.manifest.outputs]):
             numpy_dtype(CODES[name])
         self._engine = self._start(isolation or self.manifest.isolation, start_timeout)
+
+    def _aliased_weights(self) -> dict[str, Any]:
+        """Copies of the weights that are outputs: nothing of the file stays open."""
+        keys = [target["weight"] for target in self.manifest.aliases.values() if "weight" in target]
+        weights: Mapping[str, Any] = Weights(self.folder) if keys else {}
+        for key in keys:
+            if key not in weights:
+                raise ArtifactError(f"{self.folder}: weight {key!r} is missing")
+        return {key: np.array(weights[key]) for key in keys}
 
     def _start(self, isolation: str, start_timeout: float) -> Engine | None:
         kind: Callable[[Path, Manifest, float], Engine]

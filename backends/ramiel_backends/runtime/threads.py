@@ -1,7 +1,7 @@
 """Thread isolation: workers are threads of the caller's process, and share its fate.
 
-Start-up takes no time and a message is the object itself. A thread cannot be ended from outside: after
-a timeout the engine takes no request until the worker that is late has returned.
+Start-up takes no time and a message is the object itself. A thread cannot be ended from outside:
+after a timeout the engine takes no request until the worker that is late has returned.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Request:
         self.failed = False
 
     def wait(self, seconds: float | None) -> str | None:
-        """Wait for one more worker; what went wrong in it, if anything did. `Empty` if none came."""
+        """Wait for one more worker; says what went wrong in it. `Empty` if none came."""
         worker, problem = self.finished.get(timeout=seconds)
         self.running.discard(worker)
         return None if problem is None else f"worker {worker} failed: {problem}"
@@ -108,14 +108,13 @@ class ThreadEngine(Engine):
                 problem = request.wait(remaining(deadline))
                 if problem is not None:
                     raise WorkerError(problem)
-            return [self._take(outputs) for outputs in request.port.outputs]
-        except BaseException as error:
-            request.failed = True
-            request.port.abort()
-            if isinstance(error, Empty):
-                text = "the deadline passed while the workers computed"
-                raise WorkerTimeout(text) from None
-            raise
+        except Empty:
+            raise WorkerTimeout("the deadline passed while the workers computed") from None
+        return [self._take(outputs) for outputs in request.port.outputs]
+
+    def _abandon(self, request: _Request, error: BaseException) -> None:
+        request.failed = True
+        request.port.abort()
 
     def _take(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Copies of a sample's outputs, for the caller to keep."""

@@ -48,7 +48,7 @@ _SPELLINGS = {
 class Weights(Mapping[str, Any]):
     """The weights of the artifact in `folder` by key; each is mapped when first asked for.
 
-    Writing to one would change a private copy of its page: nobody should, and the file never changes.
+    Nobody should write to one; if somebody does, a private copy of the page changes, not the file.
     """
 
     def __init__(self, folder: Path, convert: Callable[[Any], Any] = lambda array: array) -> None:

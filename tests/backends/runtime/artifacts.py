@@ -12,7 +12,7 @@ from ramiel_backends.runtime import Manifest, Message, Spec, Wiring
 
 PACKAGE = Path(runtime.__file__).parent
 
-TINY = '''
+TINY = """
 import torch
 
 def worker_0(weights):
@@ -34,7 +34,7 @@ if __name__ == "__main__":
     import runtime
 
     runtime.main(__file__)
-'''
+"""
 """y = 2 * x + 11, on two workers."""
 
 
@@ -59,3 +59,40 @@ def write(
     wiring = Wiring((1,) * workers, messages, samples, in_flight)
     Manifest(backend, "test", inputs, outputs, wiring, **fields).save(folder)
     return folder
+
+
+MOODY = """
+import os, signal, time
+
+def worker_0(weights):
+    def run(port):
+        x = port.input("x")
+        port.send(0, x * 2)
+        if x.size and x[0] == -5:
+            while True:
+                pass
+        y = port.receive(1)
+        port.output("y", y + 1)
+    return run
+
+def worker_1(weights):
+    def run(port):
+        doubled = port.receive(0)
+        mood = doubled[0] / 2 if doubled.size else 0
+        if mood == -1 or mood == -5:
+            raise ValueError("mood")
+        if mood == -2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        while mood == -3:
+            time.sleep(60)
+        if mood == -4:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if mood == -6:
+            port.receive(0)
+        port.send(1, doubled + 10)
+    return run
+
+WORKERS = [worker_0, worker_1]
+"""
+"""y = 2 * x + 11, unless x[0] says that worker 1 raises (-1), dies (-2), hangs (-3), crashes (-4),
+raises while worker 0 hangs (-5), or waits for what does not come (-6). For numpy."""
