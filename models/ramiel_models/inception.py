@@ -13,6 +13,8 @@ EPSILON = 1e-3
 Layer = tuple[int, Pair]
 """Filters and kernel of one convolution."""
 
+ROW, COLUMN = (1, 7), (7, 1)
+
 
 def branch(net: Net, x: ir.Value, name: str, *layers: Layer, shrink: bool = False) -> ir.Value:
     """A chain of convolutions, each with batch normalization and ReLU.
@@ -98,12 +100,11 @@ def v3_reduction_a(net: Net, x: ir.Value) -> ir.Value:
 
 def v3_b(net: Net, x: ir.Value, width: int) -> ir.Value:
     """Figure 6 of v3 with n = 7: 7x7 convolutions as pairs of 1x7 and 7x1."""
-    row, column = (1, 7), (7, 1)
-    double = [(width, 1), (width, column), (width, row), (width, column), (192, row)]
+    double = ((width, 1), (width, COLUMN), (width, ROW), (width, COLUMN), (192, ROW))
     return join(
         net,
         branch(net, x, "1x1", (192, 1)),
-        branch(net, x, "7x7", (width, 1), (width, row), (192, column)),
+        branch(net, x, "7x7", (width, 1), (width, ROW), (192, COLUMN)),
         branch(net, x, "double7x7", *double),
         pooled(net, x, 192),
     )
@@ -114,7 +115,7 @@ def v3_reduction_b(net: Net, x: ir.Value) -> ir.Value:
     return join(
         net,
         branch(net, x, "3x3", (192, 1), (320, 3), shrink=True),
-        branch(net, x, "7x7", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3), shrink=True),
+        branch(net, x, "7x7", (192, 1), (192, ROW), (192, COLUMN), (192, 3), shrink=True),
         shrunk(net, x),
     )
 
@@ -167,13 +168,12 @@ def inception_v3(
 
 def stem_v4(net: Net, x: ir.Value) -> ir.Value:
     """Figure 3 of v4: 299x299x3 to 35x35x384, with three forks."""
-    row, column = (1, 7), (7, 1)
     x = unpadded(net, x, "conv0", 32, 2)
     x = unpadded(net, x, "conv1", 32)
     x = branch(net, x, "conv2", (64, 3))
     x = join(net, max_pool(net, x, 3, 2), unpadded(net, x, "conv3", 96, 2))
     short = branch(net, x, "short", (64, 1))
-    long = branch(net, x, "long", (64, 1), (64, column), (64, row))
+    long = branch(net, x, "long", (64, 1), (64, COLUMN), (64, ROW))
     x = join(net, unpadded(net, short, "short_end", 96), unpadded(net, long, "long_end", 96))
     return join(net, unpadded(net, x, "conv4", 192, 2), max_pool(net, x, 3, 2))
 
@@ -201,13 +201,12 @@ def v4_reduction_a(net: Net, x: ir.Value) -> ir.Value:
 
 def v4_b(net: Net, x: ir.Value) -> ir.Value:
     """Figure 5 of v4, at 17x17x1024."""
-    row, column = (1, 7), (7, 1)
-    double = [(192, 1), (192, row), (224, column), (224, row), (256, column)]
+    double = ((192, 1), (192, ROW), (224, COLUMN), (224, ROW), (256, COLUMN))
     return join(
         net,
         pooled(net, x, 128),
         branch(net, x, "1x1", (384, 1)),
-        branch(net, x, "7x7", (192, 1), (224, row), (256, column)),
+        branch(net, x, "7x7", (192, 1), (224, ROW), (256, COLUMN)),
         branch(net, x, "double7x7", *double),
     )
 
@@ -218,7 +217,7 @@ def v4_reduction_b(net: Net, x: ir.Value) -> ir.Value:
         net,
         shrunk(net, x),
         branch(net, x, "3x3", (192, 1), (192, 3), shrink=True),
-        branch(net, x, "7x7", (256, 1), (256, (1, 7)), (320, (7, 1)), (320, 3), shrink=True),
+        branch(net, x, "7x7", (256, 1), (256, ROW), (320, COLUMN), (320, 3), shrink=True),
     )
 
 

@@ -8,6 +8,7 @@ makes up for the ReLU that the operand came out of.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -15,6 +16,7 @@ import onnx_ir as ir
 from ramiel_models.builder import Net, channels
 
 __all__ = [
+    "HE_GAIN",
     "Pair",
     "avg_pool",
     "batch_norm",
@@ -46,7 +48,7 @@ def pair(value: Pair) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
-def window(kernel: Pair, stride: Pair, padding: Pair | None) -> dict[str, list[int]]:
+def window(kernel: Pair, stride: Pair, padding: Pair | None) -> dict[str, Any]:
     """Attributes of a sliding window; `padding` None means half the kernel."""
     height, width = pair(kernel)
     above, left = (height // 2, width // 2) if padding is None else pair(padding)
@@ -153,12 +155,9 @@ def max_pool(
     return net.op("MaxPool", x, ceil_mode=int(ceil), **window(kernel, stride, padding))
 
 
-def avg_pool(
-    net: Net, x: ir.Value, kernel: Pair, stride: Pair, padding: Pair = 0, *, count_pad: bool = False
-) -> ir.Value:
-    """Mean over windows; `count_pad` counts padding as zeros instead of leaving it out."""
-    attributes = window(kernel, stride, padding)
-    return net.op("AveragePool", x, count_include_pad=int(count_pad), **attributes)
+def avg_pool(net: Net, x: ir.Value, kernel: Pair, stride: Pair, padding: Pair = 0) -> ir.Value:
+    """Mean over windows; padding does not count."""
+    return net.op("AveragePool", x, count_include_pad=0, **window(kernel, stride, padding))
 
 
 def global_avg_pool(net: Net, x: ir.Value) -> ir.Value:

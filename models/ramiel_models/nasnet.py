@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
-from ramiel_models.builder import Dim, Net, paper
+from ramiel_models.builder import Dim, Net, channels, paper
 from ramiel_models.layers import (
     avg_pool,
     batch_norm,
@@ -37,7 +37,7 @@ def separable(
 
 def depthwise(net: Net, x: ir.Value, name: str, filters: int, kernel: int, stride: int) -> ir.Value:
     """Depthwise convolution, 1x1 convolution, batch normalization."""
-    size = x.shape[1]
+    size = channels(x)
     with net.scope(name):
         x = conv(net, x, "depthwise", size, kernel, stride=stride, groups=size, bias=False)
         x = conv(net, x, "pointwise", filters, bias=False, gain=1.0)
