@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import shutil
 from pathlib import Path
 from typing import ClassVar
@@ -16,15 +15,15 @@ from ramiel_ir.plan import Plan, Timeline
 
 
 class OrtBackend(Backend):
-    """Emits one ONNX Runtime session per segment; workers are threads, since sessions free the GIL."""
+    """Emits an ONNX Runtime session per segment; workers are threads: sessions free the GIL."""
 
     name: ClassVar[str] = "ort"
 
     def prepare(self, graph: Graph, context: Context) -> Graph:
         """The graph with ONNX Runtime's own fusions, where a parallel plan may come of it.
 
-        Split first and fused later, a graph loses the fusions and layouts that cross a border. A plan
-        that turns out sequential falls back to the graph given here.
+        Split first and fused later, a graph loses the fusions and layouts that cross a border. A
+        plan that turns out sequential falls back to the graph given here.
         """
         graph = sessions.lower_opset(graph)
         sessions.complete_types(graph)
@@ -37,9 +36,7 @@ class OrtBackend(Backend):
         sessions.check(graph)
 
     def emit(self, plan: Plan, timeline: Timeline, folder: Path) -> Emission:
-        text, files = emit.emit(plan, timeline, folder)
-        ast.parse(text)
-        (folder / "model.py").write_text(text, encoding="utf-8")
+        files = emit.emit(plan, timeline, folder)
         source = Path(next(iter(runtime.__path__)))
         shutil.copytree(source, folder / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
         workers = tuple(range(len(plan.workers))) if plan.graph.ops else ()

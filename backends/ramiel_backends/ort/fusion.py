@@ -1,9 +1,9 @@
 """Chooses where a worker's steps are cut into segments.
 
-A session cannot stop in the middle: what a segment receives must be there before its first op, what
-it sends leaves after its last. Cuts at every receive and after every send lose no time to waiting, but
-each session costs a little, and ONNX Runtime sees less of the graph. So, from the finest cuts on,
-neighbours join as long as the predicted makespan does not grow.
+A session cannot stop in the middle: what a segment receives must be there before its first op, and
+what it sends leaves after its last. Cuts at every receive and after every send lose no time to
+waiting, but each session costs a little, and ONNX Runtime sees less of the graph. So, from the
+finest cuts on, neighbours join as long as the predicted makespan does not grow.
 """
 
 from __future__ import annotations

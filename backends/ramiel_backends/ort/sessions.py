@@ -66,7 +66,7 @@ class FusedGraph(Graph):
 
 
 def lower_opset(graph: Graph) -> Graph:
-    """The graph in an opset that the installed ONNX Runtime knows; `UnsupportedOpError` if none does.
+    """The graph in an opset that the installed ONNX Runtime knows, or `UnsupportedOpError`.
 
     An opset in which none of the graph's ops changed is only another number.
     """
@@ -84,8 +84,8 @@ def lower_opset(graph: Graph) -> Graph:
     except Exception as error:
         newer = sorted({op.kind for op in ops if _since(op, graph.opsets[""]) > newest})
         raise UnsupportedOpError(
-            f"the model uses opset {graph.opsets['']}; the installed onnxruntime knows opsets up to "
-            f"{newest}, and {', '.join(newer)} cannot be converted to it",
+            f"the model uses opset {graph.opsets['']}; the installed onnxruntime knows opsets up "
+            f"to {newest}, and {', '.join(newer)} cannot be converted to it",
             hint="export the model with an older opset, or install a newer onnxruntime",
         ) from error
 
@@ -164,7 +164,7 @@ def check(graph: Graph) -> None:
 
 
 def _guilty(ops: Iterable[Op]) -> list[tuple[Op, str]]:
-    """The ops that do not load on their own, with ONNX Runtime's reasons; each kind is tried once."""
+    """The ops that do not load on their own, with the reasons; each kind is tried once."""
     reasons: dict[object, str | None] = {}
     found: list[tuple[Op, str]] = []
     for op in ops:

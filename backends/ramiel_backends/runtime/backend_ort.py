@@ -54,25 +54,25 @@ _ELEMENTS = {
     "int4": ("i4", 22),
 }
 _NAME_OF_ONNX = {number: name for name, number in _ELEMENTS.values()}
-_ONNX_OF_NAME = {name: number for name, number in _ELEMENTS.values()}
+_ONNX_OF_NAME = dict(_ELEMENTS.values())
 _PACKED = ("u4", "i4")
 
 # The CPU features by which ONNX Runtime chooses how to lay out and compute a hardware-specific op.
-_FEATURES = frozenset(
+_FEATURES = (
     "sse4_1 avx avx2 fma f16c avx_vnni avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_bf16 "
-    "amx_tile amx_int8 amx_bf16 asimd asimdhp asimddp i8mm bf16 sve sve2".split()
+    "amx_tile amx_int8 amx_bf16 asimd asimdhp asimddp i8mm bf16 sve sve2"
 )
 
 
 def host() -> dict[str, Any]:
-    """What hardware-specific ops depend on: the machine, its CPU's features, ONNX Runtime's version."""
+    """What hardware-specific ops depend on: machine, CPU features, ONNX Runtime's version."""
     features: set[str] = set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(errors="replace").splitlines():
             key, _, value = line.partition(":")
             if key.strip() in ("flags", "Features"):
-                features = _FEATURES & set(value.split())
+                features = set(_FEATURES.split()) & set(value.split())
                 break
     return {
         "machine": platform.machine(),
@@ -82,7 +82,7 @@ def host() -> dict[str, Any]:
 
 
 class OrtBackend(NumpyBackend):
-    """Values are OrtValues; numpy arrays where callers hand them in; lists, None and strings as such."""
+    """Values are OrtValues or numpy arrays; a sequence is a list of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,8 +113,8 @@ class OrtBackend(NumpyBackend):
     def worker(self, folder: Path, number: int) -> Run:
         """What maker `number` of model.py makes of the sessions in `folder`.
 
-        On a machine that the artifact's segments were not made for, worker 0 runs the whole model and
-        the others have nothing to do.
+        On a machine that the artifact's segments were not made for, worker 0 runs the whole model
+        and the others have nothing to do.
         """
         with self._lock:
             if self._run_of is None:
@@ -197,10 +197,13 @@ class Sessions(Weights):
     def model(self, file: str) -> Segment:
         """A whole model, alone in the process: it gets every core that nobody else was promised."""
         threads = self._threads if self._alone else cores()
-        return Segment(self._start(file, threads, True, False), self._slots)
+        with self._lock:
+            if file not in self._sessions:
+                self._sessions[file] = self._start(file, threads, True, False)
+            return Segment(self._sessions[file], self._slots)
 
     def _start(self, file: str, threads: int, alone: bool, optimized: bool) -> Any:
-        """A session of `file`; `alone` in the process it may keep its threads awake while it runs."""
+        """A session of `file`; `alone` it may keep its threads awake while it runs."""
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
@@ -219,14 +222,13 @@ class Sessions(Weights):
 
 
 class Segment:
-    """A session with memory for its results. Called with its inputs in order, it returns its outputs.
+    """A session with memory for its results: called with its inputs, it returns its outputs.
 
     With K requests in flight it has K sets of results and uses them in turn: a set is written again
     only when every worker is done with the request that used it before.
     """
 
     def __init__(self, session: Any, slots: int) -> None:
-        self._inputs = [value.name for value in session.get_inputs()]
         values = (*session.get_inputs(), *session.get_outputs())
         if all(_element(value.type) is not None for value in values):
             self._sets = [_Bound(session).run for _ in range(slots)]
@@ -331,5 +333,5 @@ def _array_of(value: Any) -> Any:
         return value.numpy()
     memory = (ctypes.c_char * value.tensor_size_in_bytes()).from_address(value.data_ptr())
     array = np.frombuffer(memory, dtype).reshape(value.shape())
-    memory._owner = value  # type: ignore[attr-defined]  # the array keeps the memory, and this the value
+    memory._owner = value  # the array keeps the memory, and this the value
     return array
