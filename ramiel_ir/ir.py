@@ -595,6 +595,40 @@ class Graph:
             op.graph = None
         self.ops = [op for op in self.ops if op not in going]
 
+    def splice(self, op: Op, body: Graph, names: Names) -> list[Op]:
+        """Put copies of the ops of `body` in the place of `op`; return them.
+
+        Inputs of `body` stand for the operands of the same name, its outputs for the results that
+        are present, in order. Results keep their names, and the copies the cluster of `op`; all other
+        values get names from `names`, which knows the outermost graph.
+        """
+        given = {value.name: value for value in op.operands if value is not None}
+        copies = {value: given[value.name] for value in body.inputs}
+        for value in body.weights:
+            assert value.weight is not None
+            copies[value] = self.add_weight(names.fresh(value.name), value.weight)
+        ops = [clone_op(inner, copies) for inner in body.ops]
+        made = {value: None for copy in ops for value in copy.writes}
+        for result, output in zip(op.writes, body.outputs, strict=True):
+            new = copies[output]
+            if new not in made:  # an operand, a constant, or what another result already is
+                new = Value(names.fresh(result.name), result.type)
+                ops.append(Op("Identity", [copies[output]], [new]))
+            made.pop(new, None)
+            result.replace_all_uses(new)
+            new.type = result.type or new.type
+            result.name, new.name = names.fresh(result.name), result.name
+        for copy in ops:
+            copy.graph, copy.cluster = self, op.cluster
+            for region in copy.regions.values():
+                made.update((value, None) for value in region.values())
+        for value in made:
+            value.name = names.fresh(value.name)
+        place = self.ops.index(op)
+        self.ops[place:place] = ops
+        self.erase(op)
+        return ops
+
     def erase_weights(self, values: Iterable[Value]) -> None:
         """Remove weights that nobody reads."""
         going = set(values)

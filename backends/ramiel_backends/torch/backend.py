@@ -1,0 +1,83 @@
+"""The torch backend: plans become Python that people can read and edit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ramiel_backends import sources, weights
+from ramiel_backends.torch import families, regions
+from ramiel_backends.torch.emit import write_source
+from ramiel_backends.torch.translate import is_region_op, write_row
+from ramiel_ir import onnx_io
+from ramiel_ir.backend import Backend, Emission, refuse
+from ramiel_ir.errors import RamielError
+from ramiel_ir.ir import Graph, Names, Op
+from ramiel_ir.pipeline import Context, No
+from ramiel_ir.plan import Plan, Timeline
+
+MODEL = "model.py"
+
+assert families  # importing them fills the op table
+
+
+class TorchBackend(Backend):
+    """Emits model.py, one function per worker and one line per op, over torch."""
+
+    name = "torch"
+
+    def prepare(self, graph: Graph, context: Context) -> Graph:
+        """A copy in which ops without a row are replaced by the function ONNX defines them by."""
+        copy = graph.clone()
+        _expand(copy, Names(copy))
+        return copy
+
+    def check(self, graph: Graph) -> None:
+        """Raise `UnsupportedOpError` that names every op without a row, with counts and reasons."""
+        found = ((op, reason_against(op)) for op in graph.walk())
+        refuse(self.name, ((op, reason) for op, reason in found if reason))
+
+    def emit(self, plan: Plan, timeline: Timeline, folder: Path) -> Emission:
+        """Write model.py, runtime/, onnx_ops/ and weights.safetensors."""
+        source = write_source(plan, timeline)
+        (folder / MODEL).write_text(source.text, encoding="ascii")
+        sources.copy_runtime(folder)
+        sources.copy_library(folder, source.libraries)
+        written = weights.write_weights(source.weights, folder)
+        hosts = tuple((number,) for number in range(len(plan.workers))) if plan.graph.ops else ()
+        return Emission("process", hosts, source.weight_keys, checked=written)
+
+
+def reason_against(op: Op) -> str:
+    """Why the op cannot be written, nothing where it can."""
+    if is_region_op(op):
+        return regions.reason_against(op)
+    operands = tuple(value and f"x{index}" for index, value in enumerate(op.operands))
+    written = write_row(op, operands)
+    return written.reason if isinstance(written, No) else ""
+
+
+def _expand(graph: Graph, names: Names) -> None:
+    """Replace what has no row, here and in regions, until nothing more can be replaced."""
+    queue = list(graph.ops)
+    while queue:
+        op = queue.pop()
+        body = None if is_region_op(op) or not reason_against(op) else _function_body(op)
+        if body is not None:
+            queue += graph.splice(op, body, names)
+            continue
+        for region in op.regions.values():
+            _expand(region, names)
+
+
+def _function_body(op: Op) -> Graph | None:
+    """ONNX's definition of the op, where it has one whose ops mean the same in the op's graph."""
+    assert op.graph is not None
+    try:
+        body = onnx_io.expand(op)
+    except RamielError:
+        return None
+    known = op.graph.opsets
+    if body is None or body.captures:
+        return None
+    same = all(known.get(inner.domain) == body.opsets.get(inner.domain) for inner in body.walk())
+    return body if same else None
