@@ -7,5 +7,6 @@ PASSES = {
     "fold": "ramiel_passes.fold:Fold",
     "gate": "ramiel_passes.gate:Gate",
     "merge": "ramiel_passes.merge:Merge",
+    "refine": "ramiel_passes.refine:Refine",
     "sequential": "ramiel_passes.sequential:Sequential",
 }

@@ -1,0 +1,131 @@
+"""A search over assignments and orders by the simulated makespan."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from dataclasses import dataclass
+
+from ramiel_ir.costs import distances
+from ramiel_ir.ir import Graph
+from ramiel_ir.pipeline import Context, No, Pass
+from ramiel_ir.plan import make_plan, simulate
+from ramiel_passes.schedule import ListSchedule, Outcome, Schedule
+
+_LONGEST_MOVE = 6
+
+
+@dataclass(frozen=True)
+class Refine(Pass):
+    """Move ops between workers while the predicted makespan falls.
+
+    A list scheduler plays the graph: whenever a worker is free, it takes the ready op with the
+    greatest priority, at first the distance to the end. The search starts from the clusters that
+    are there, and from none at all (every op on the worker that can finish it first), and takes
+    the better. Then it changes one thing at a time: a few neighbouring ops of the critical chain
+    change their worker, or one op its priority. A change that makes the makespan longer is kept
+    with a probability that falls to zero (simulated annealing, Kirkpatrick et al. 1983), and the
+    best state of all is what remains.
+
+    Deterministic for a `seed`. `budget` is how many ops may be played in all, so that large graphs
+    get fewer trials; `seconds` bounds the time besides, and what it cuts off depends on the
+    machine. The result is never worse than the input, by simulation.
+    """
+
+    name = "refine"
+    budget: int = 1_000_000
+    seconds: float | None = None
+    seed: int = 0
+
+    def run(self, graph: Graph, context: Context) -> bool | No:
+        if len(graph.clusters) < 2:
+            return No("fewer than two clusters")
+        workers = len(graph.clusters)
+        number = {cluster: index for index, cluster in enumerate(graph.clusters)}
+        scheduler = ListSchedule(Schedule(graph, context.costs, context.threads), workers)
+        distance = distances(graph, context.costs)
+        search = _Search(scheduler, [distance[op] for op in graph.ops], random.Random(self.seed))
+        home = [number[op.cluster] if op.cluster is not None else 0 for op in graph.ops]
+        found = search.run(home, self._deadline(), max(1, self.budget // len(graph.ops)))
+
+        before = simulate(make_plan(graph, threads=context.threads), context.costs).makespan
+        ops, clusters = list(graph.ops), [op.cluster for op in graph.ops]
+        self._apply(graph, found)
+        after = simulate(make_plan(graph, threads=context.threads), context.costs).makespan
+        if after < before:
+            return True
+        graph.reorder(ops)
+        for op, cluster in zip(ops, clusters, strict=True):
+            op.cluster = cluster
+        return No(f"nothing better than {before:.0f} µs was found")
+
+    def _deadline(self) -> float:
+        return math.inf if self.seconds is None else time.monotonic() + self.seconds
+
+    def _apply(self, graph: Graph, found: Outcome) -> None:
+        ops = graph.ops
+        for op, worker in zip(ops, found.home, strict=True):
+            op.cluster = worker
+        graph.reorder([ops[index] for index in found.order])
+
+
+class _Search:
+    """Simulated annealing over homes and priorities; ops are their positions in the graph."""
+
+    def __init__(self, scheduler: ListSchedule, priority: list[float], rng: random.Random) -> None:
+        self.scheduler = scheduler
+        self.priority = priority
+        self.rng = rng
+
+    def run(self, home: list[int], deadline: float, trials: int) -> Outcome:
+        free: list[int | None] = [None] * len(home)
+        given = self.scheduler.play(list(home), self.priority)
+        greedy = self.scheduler.play(free, self.priority)
+        current = best = min(given, greedy, key=lambda outcome: outcome.makespan)
+        priority = list(self.priority)
+        for trial in range(trials):
+            if time.monotonic() > deadline:
+                break
+            temperature = 0.02 * best.makespan * (1 - trial / trials) ** 2
+            homes, priorities = self._neighbour(current, priority)
+            outcome = self.scheduler.play(homes, priorities)
+            worse = outcome.makespan - current.makespan
+            if worse <= 0 or self.rng.random() < math.exp(-worse / max(temperature, 1e-9)):
+                current, priority = outcome, priorities
+            if outcome.makespan < best.makespan:
+                best = outcome
+        return best
+
+    def _neighbour(
+        self, current: Outcome, priority: list[float]
+    ) -> tuple[list[int | None], list[float]]:
+        """One change at the critical chain: ops to another worker, or another priority."""
+        homes: list[int | None] = list(current.home)
+        chain = current.critical_chain()
+        index = self.rng.choice(chain)
+        if self.rng.random() < 0.3:
+            priorities = list(priority)
+            priorities[index] = self.rng.choice(priority)
+            return homes, priorities
+        worker = self.rng.randrange(self.scheduler.workers - 1)
+        worker += worker >= current.home[index]
+        length = self.rng.randint(1, _LONGEST_MOVE)
+        around = self._neighbours(index, current, length)
+        for moved in around:
+            homes[moved] = worker
+        return homes, priority
+
+    def _neighbours(self, index: int, current: Outcome, length: int) -> list[int]:
+        """`index` and ops connected to it on the same worker, `length` in all."""
+        found = [index]
+        while len(found) < length:
+            near = [
+                other
+                for other in self.scheduler.connected(found[-1])
+                if current.home[other] == current.home[index] and other not in found
+            ]
+            if not near:
+                break
+            found.append(self.rng.choice(near))
+        return found
