@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import ClassVar
 
-import ramiel_backends.runtime as runtime
-from ramiel_backends.ort import emit, sessions
+from ramiel_backends.ort import sessions
+from ramiel_backends.ort.emit import emit_files
+from ramiel_backends.sources import copy_runtime
+from ramiel_backends.weights import write_weights
 from ramiel_ir.backend import Backend, Emission
 from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import Context
-from ramiel_ir.plan import Plan, Timeline
+from ramiel_ir.plan import Plan, Timeline, aliases
 
 
 class OrtBackend(Backend):
@@ -36,12 +37,15 @@ class OrtBackend(Backend):
         sessions.check(graph)
 
     def emit(self, plan: Plan, timeline: Timeline, folder: Path) -> Emission:
-        files = emit.emit(plan, timeline, folder)
-        source = Path(next(iter(runtime.__path__)))
-        shutil.copytree(source, folder / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+        written = [str(path.relative_to(folder)) for path in emit_files(plan, timeline, folder)]
+        returned = [value for value in aliases(plan.graph).values() if value.weight is not None]
+        weights = {value.name: value.weight for value in returned if value.weight is not None}
+        written += write_weights(weights, folder)
+        written += copy_runtime(folder)
         workers = tuple(range(len(plan.workers))) if plan.graph.ops else ()
         return Emission(
             isolation="thread",
             hosts=(workers,) if workers else (),
-            checked=tuple(str(path.relative_to(folder)) for path in files),
+            weight_keys={value: value.name for value in returned},
+            checked=tuple(written),
         )

@@ -17,7 +17,7 @@ PORTABLE = "portable.onnx"
 _HARDWARE_DOMAINS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
 
 
-def emit(plan: Plan, timeline: Timeline, folder: Path) -> list[Path]:
+def emit_files(plan: Plan, timeline: Timeline, folder: Path) -> list[Path]:
     """Write everything but the runtime; the files that only we write."""
     if not plan.graph.ops:
         (folder / "model.py").write_text(model_source("0 ops.", [], 0, False), encoding="utf-8")
