@@ -1,6 +1,6 @@
 """The torch op table against the conformance cases, op by op, without the emitter.
 
-    python tests/conformance/evaluate.py [--category node …] [--match TEXT] [--op KIND] [--show]
+    python -m tests.conformance.evaluate [--category node …] [--match TEXT] [--op KIND] [--show]
         [--variant constants|shapeless]
 
 Every op's expression is evaluated on its own; ops without a row by their ONNX function bodies.
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from cases import CATEGORIES, Case, cases
 
 import ramiel_backends.torch.families  # noqa: F401
 from ramiel_backends.torch import library
@@ -29,6 +28,7 @@ from ramiel_ir.errors import UnsupportedOpError
 from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.onnx_io import expand, read_onnx
 from ramiel_ir.pipeline import No
+from tests.conformance.cases import CATEGORIES, Case, cases
 
 _BY_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _TORCH_ONLY = {

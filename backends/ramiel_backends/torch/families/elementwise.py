@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ramiel_backends.torch.families._calls import call
-from ramiel_backends.torch.families._types import computable, literal
-from ramiel_backends.torch.table import Site, emits, row
+from ramiel_backends.torch.families._types import computable
+from ramiel_backends.torch.table import Site, emits, literal, row
 
 row("Acos", "torch.acos({0})")
 row("Acosh", "torch.acosh({0})")

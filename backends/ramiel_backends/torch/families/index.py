@@ -88,7 +88,7 @@ def _top_k(site: Site, count: str) -> str:
 
 @emits("NonZero")
 def non_zero(site: Site) -> str:
-    if computable(site) and site.rank(0):
+    if computable(site):
         return f"torch.nonzero({site[0]}).t()"
     return f"index.non_zero({site[0]})"
 

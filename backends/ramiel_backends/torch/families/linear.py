@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ramiel_backends.torch.families._calls import call
-from ramiel_backends.torch.families._types import FLOATS, computable, known_shape, literal, typed
-from ramiel_backends.torch.table import Site, emits
+from ramiel_backends.torch.families._types import FLOATS, computable, known_shape, typed
+from ramiel_backends.torch.table import Site, emits, literal
 from ramiel_ir.ir import DType
 
 typed("MatMul", "torch.matmul({0}, {1})", "linear.matmul({0}, {1})")

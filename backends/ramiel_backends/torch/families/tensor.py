@@ -7,6 +7,7 @@ from typing import Any
 from ramiel_backends.torch.families._calls import call, merged, sizes
 from ramiel_backends.torch.families._types import (
     FLOATS,
+    INTEGERS,
     NUMPY_TYPES,
     computable,
     constant_number,
@@ -37,14 +38,17 @@ def concat(site: Site) -> str:
 
 @emits("Split")
 def split_attribute(site: Site) -> str:
-    given = site.attribute("split")
-    if given is None and site.has(1):
-        return split(site)
-    return _split(site, given)
+    if site.has(1):  # in opset 1 only
+        return _split_operand(site)
+    return _split(site, site.attribute("split"))
 
 
 @emits("Split", since=13)
 def split(site: Site) -> str:
+    return _split_operand(site)
+
+
+def _split_operand(site: Site) -> str:
     given = site.constant(1)
     if site.has(1) and given is None:
         return f"tensor.split({site[0]}, {site[1]}, {site.attribute('axis', 0)})"
@@ -207,7 +211,8 @@ def col2im(site: Site) -> str:
     image, block = (constant_numbers(site, index) for index in (1, 2))
     pads = site.attribute("pads")
     options = {name: site.attribute(name) for name in ("strides", "dilations")}
-    spatial = len(site.constant(1).reshape(-1)) if site.constant(1) is not None else 0
+    extents = site.constant(1)
+    spatial = 0 if extents is None else extents.size
     even = pads is None or pads[: len(pads) // 2] == pads[len(pads) // 2 :]
     if spatial == 2 and even and site.dtype(0) in FLOATS and site.constant(2) is not None:
         texts = [site[0], image, block]
@@ -247,14 +252,18 @@ def trilu(site: Site) -> str:
 @emits("ConstantOfShape")
 def constant_of_shape(site: Site) -> str:
     value = site.attribute("value")
-    array = None if value is None else value.array.reshape(-1)
     dtype = DType.F32 if value is None else value.dtype
+    item: Any = 0 if value is None else value.array.reshape(-1)[0]
+    if dtype is DType.STRING:
+        item = str(item)
+    elif dtype in (DType.C64, DType.C128):
+        item = complex(item)
+    elif dtype in INTEGERS or dtype is DType.BOOL:
+        item = item.item()
+    else:
+        item = float(item)
     if dtype in NUMPY_TYPES:
-        item = str(array[0]) if dtype is DType.STRING else float(array[0])
         return f"tensor.full({constant_numbers(site, 0)}, {literal(item)}, {torch_type(dtype)})"
-    item = one_number(array)
-    if item is None and array is not None:
-        item = array[0].item() if array.dtype.kind == "c" else float(array[0])
     dims = site.constant(0)
     wanted = f"{site[0]}.tolist()" if dims is None else literal(tuple(dims.reshape(-1).tolist()))
     if not item:

@@ -56,7 +56,8 @@ def to_array(x: Any, name: str) -> Any:
     dtype = np.dtype(getattr(ml_dtypes, name))
     array = _widened(x)
     if "int" in name:
-        array = np.trunc(array).astype(np.int64).astype(np.int8)
+        with np.errstate(invalid="ignore"):
+            array = np.trunc(array).astype(np.int64).astype(np.int8)
     return array.astype(dtype)
 
 

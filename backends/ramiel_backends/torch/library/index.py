@@ -90,7 +90,7 @@ def top_k(
 def non_zero(x: Any) -> torch.Tensor:
     """The places of the elements that are not zero, one row for each axis."""
     held = x != 0 if isinstance(x, torch.Tensor) else torch.from_numpy(_truth(x))
-    return torch.nonzero(held.reshape(held.shape or (1,))).t()
+    return torch.nonzero(held).t()
 
 
 def compress(x: Any, condition: torch.Tensor, axis: int | None = None) -> Any:
@@ -107,6 +107,8 @@ def unique(
     """The different elements or slices, where each is first, which one each is, how often it is."""
     half = isinstance(x, torch.Tensor) and x.dtype is torch.bfloat16
     array = x.float().numpy() if half else x.numpy() if isinstance(x, torch.Tensor) else x
+    if array.dtype == object:  # numpy cannot tell slices of objects apart
+        array = np.unique(array, return_inverse=True)[1].reshape(array.shape)
     _, first, inverse, counts = np.unique(
         array, return_index=True, return_inverse=True, return_counts=True, axis=axis
     )

@@ -42,17 +42,16 @@ def cut(x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> 
     along = range(len(first)) if axes is None else common.numbers(axes)
     strides = [1] * len(first) if steps is None else common.numbers(steps)
     for start, end, axis, step in zip(first, last, along, strides, strict=True):
-        taken = range(moved.shape[axis])[slice(start, _end(end, moved.shape[axis], step), step)]
+        extent = moved.shape[axis]
         if step > 0:
             place = (slice(None),) * (axis % moved.ndim)
-            moved = moved[(*place, slice(taken.start, taken.stop, step))]
+            moved = moved[(*place, slice(start, end, step))]
         else:
-            moved = moved.index_select(axis, torch.tensor(list(taken), dtype=torch.int64))
+            start = min(max(start + extent if start < 0 else start, 0), extent - 1)
+            end = min(max(end + extent if end < 0 else end, -1), extent - 1)
+            taken = torch.tensor(range(start, end, step), dtype=torch.int64)
+            moved = moved.index_select(axis, taken)
     return restore(moved)
-
-
-def _end(end: int, extent: int, step: int) -> int | None:
-    return None if step < 0 and end < -extent else end
 
 
 def pad(x: Any, pads: Any, value: Any = None, axes: Any = None, mode: str = "constant") -> Any:

@@ -42,3 +42,33 @@ def normalize(
     result = np.empty(len(kept), dtype=object)
     result[:] = kept
     return result if x.ndim == 1 else result.reshape(1, -1)
+
+
+def count_ngrams(
+    x: Any,
+    ngrams: tuple[tuple[Any, ...], ...],
+    places: tuple[int, ...],
+    shortest: int = 1,
+    longest: int = 1,
+    skips: int = 0,
+    mode: str = "TF",
+    weights: tuple[float, ...] | None = None,
+) -> torch.Tensor:
+    """How often each n-gram is found in each row, items between skipped evenly; or its weight."""
+    number_of = {ngram: number for number, ngram in enumerate(ngrams)}
+    rows = x.reshape(-1, x.shape[-1]).tolist()
+    counts = np.zeros((len(rows), len(ngrams)), dtype=np.float32)
+    for row, items in enumerate(rows):
+        for length in range(shortest, longest + 1):
+            for step in range(1, 2 + (skips if length > 1 else 0)):
+                for start in range(len(items) - (length - 1) * step):
+                    found = tuple(items[start : start + (length - 1) * step + 1 : step])
+                    if found in number_of:
+                        counts[row, number_of[found]] += 1
+    if mode == "IDF":
+        counts = np.minimum(counts, 1)
+    if mode != "TF" and weights is not None:
+        counts = counts * np.array(weights, dtype=np.float32)
+    result = torch.zeros((len(rows), max(places) + 1))
+    result[:, list(places)] = torch.from_numpy(counts)
+    return result.reshape(*x.shape[:-1], -1)
