@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ramiel_backends.torch.families._calls import call, every, merged, numbers, results, sizes
 from ramiel_backends.torch.families._types import FLOATS
 from ramiel_backends.torch.table import Site, emits
+from ramiel_ir.ir import DType
 from ramiel_ir.pipeline import No
 
 
@@ -353,3 +354,26 @@ def dropout_12(site: Site) -> str:
 @emits("ImageDecoder", since=20)
 def image_decoder(site: Site) -> No:
     return No("decoding image files is not part of the run-time library")
+
+
+def _loss(site: Site, function: str) -> str:
+    target = site[1] if site.dtype(1) is DType.I64 else f"{site[1]}.to(torch.int64)"
+    return call(
+        function,
+        *(site[0], target, site[2]),
+        ignore_index=(site.attribute("ignore_index"), None),
+        reduction=(site.attribute("reduction", "mean"), "mean"),
+    )
+
+
+@emits("NegativeLogLikelihoodLoss", since=12)
+def nll_loss(site: Site) -> str:
+    return _loss(site, "F.nll_loss")
+
+
+@emits("SoftmaxCrossEntropyLoss", since=12)
+def softmax_cross_entropy_loss(site: Site) -> str:
+    loss = _loss(site, "F.cross_entropy")
+    if len(site.op.results) == 1:
+        return loss
+    return f"({loss}, torch.log_softmax({site[0]}, 1))"
