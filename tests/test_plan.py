@@ -243,7 +243,7 @@ def test_a_plan_whose_receives_are_swapped_is_refused() -> None:
 
 
 def test_a_cycle_cannot_be_simulated_either() -> None:
-    with pytest.raises(PlanError, match="worker [01] waits for ever"):
+    with pytest.raises(PlanError, match=r"worker [01] waits for ever"):
         simulate(cross(make_plan(diamond())), Table())
 
 
@@ -264,8 +264,8 @@ def test_verify_refuses_any_dropped_step_of_a_random_plan() -> None:
 
 
 def test_a_message_delays_its_receiver_and_nobody_else() -> None:
-    #        a(2) ─ b(3) ──────── d(1)     worker 0: a 0–2, b 2–5, waits until 9, d 9–10
-    #          └─1─ c(5) ─1─────┘          worker 1: waits until 3, c 3–8
+    #        a(2) ─ b(3) ──────── d(1)     worker 0: a until 2, b until 5, d 9 to 10
+    #          └─1─ c(5) ─1─────┘          worker 1: waits until 3, c until 8
     plan = make_plan(diamond())
     timeline = simulate(plan, Table(a=2, b=3, c=5))
     assert [(span.start, span.end) for span in timeline.rows[0]] == [
@@ -292,6 +292,6 @@ def test_threads_make_ops_shorter() -> None:
 
 
 def test_samples_overlap_where_workers_differ() -> None:
-    # worker 0: a 0–2, b 2–5, d 9–10, a' 10–12 …; the second sample starts when worker 0 is free
+    # worker 0 runs d until 10 and only then the second a; both workers idle as in the first sample
     timeline = simulate(make_plan(diamond(), samples=2), Table(a=2, b=3, c=5))
     assert timeline.makespan == 20

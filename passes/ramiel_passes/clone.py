@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from ramiel_ir.ir import Graph, Names, Op, Value, clone_op
@@ -39,24 +40,26 @@ class Clone(Pass):
         home = {op: op.cluster or 0 for op in graph.ops}
         makespan = schedule.makespan(home)
         names = Names(graph)
+        copies: defaultdict[int, dict[Value, Value]] = defaultdict(dict)
         changed = False
         for op in list(graph.ops):
             for cluster in _readers(op, home):
-                if allowance <= 0 or trials <= 0 or not _is_cheap(op, cluster, home, context):
+                made = copies[cluster]
+                if allowance <= 0 or trials <= 0 or not _is_cheap(op, cluster, home, made, context):
                     continue
                 trials -= 1
-                copy = _clone_into(op, cluster, graph, names)
+                copy = _clone_into(op, cluster, graph, names, made)
                 trial = Schedule(graph, context.costs, context.threads)
                 after = trial.makespan(home | {copy: cluster})
                 if after > makespan:
-                    _undo(op, copy, graph)
+                    _undo(op, copy, graph, made)
                     continue
                 home[copy], makespan, changed = cluster, after, True
                 allowance -= 1
-                if not any(value.uses for value in op.writes):
-                    graph.erase(op)
-                    del home[op]
-                    allowance += 1
+                gone = _erase_unread(op, graph, home)
+                if gone:
+                    allowance += gone
+                    makespan = Schedule(graph, context.costs, context.threads).makespan(home)
                     break
         return changed or No("no message is dearer than its value")
 
@@ -67,14 +70,16 @@ def _readers(op: Op, home: dict[Op, int]) -> list[int]:
     return sorted({home[user] for user in users} - {home[op]})
 
 
-def _is_cheap(op: Op, cluster: int, home: dict[Op, int], context: Context) -> bool:
+def _is_cheap(
+    op: Op, cluster: int, home: dict[Op, int], copies: dict[Value, Value], context: Context
+) -> bool:
     """Whether `cluster` could compute `op` for less than the message costs, from what it has."""
     if not op.pure or op.regions or op not in home:
         return False
     cost = context.costs.op(op, context.threads)
     if cost > min(context.costs.edge(value) for value in op.writes):
         return False
-    return all(_is_at_hand(value, op, cluster, home) for value in op.reads)
+    return all(value in copies or _is_at_hand(value, op, cluster, home) for value in op.reads)
 
 
 def _is_at_hand(value: Value, reader: Op, cluster: int, home: dict[Op, int]) -> bool:
@@ -83,8 +88,11 @@ def _is_at_hand(value: Value, reader: Op, cluster: int, home: dict[Op, int]) -> 
     return any(user is not reader and home[user] == cluster for user in value.users())
 
 
-def _clone_into(op: Op, cluster: int, graph: Graph, names: Names) -> Op:
-    copy = clone_op(op, {})
+def _clone_into(
+    op: Op, cluster: int, graph: Graph, names: Names, copies: dict[Value, Value]
+) -> Op:
+    """Add a copy of `op` that reads and joins the `copies` of the cluster; redirect its readers."""
+    copy = clone_op(op, copies)
     copy.cluster = cluster
     for value in copy.writes:
         value.name = names.fresh(value.name)
@@ -98,8 +106,20 @@ def _clone_into(op: Op, cluster: int, graph: Graph, names: Names) -> Op:
     return copy
 
 
-def _undo(op: Op, copy: Op, graph: Graph) -> None:
-    for old, new in zip(op.results, copy.results, strict=True):
-        if old is not None and new is not None:
-            new.replace_all_uses(old)
+def _undo(op: Op, copy: Op, graph: Graph, copies: dict[Value, Value]) -> None:
+    for old in op.writes:
+        copies.pop(old).replace_all_uses(old)
     graph.erase(copy)
+
+
+def _erase_unread(op: Op, graph: Graph, home: dict[Op, int]) -> int:
+    """Erase `op` if nobody reads it any more, then what only it read; how many ops went."""
+    before = len(home)
+    todo = [op]
+    while todo:
+        op = todo.pop()
+        if op in home and not any(value.uses for value in op.writes):
+            todo += [value.op for value in op.reads if value.op is not None]
+            graph.erase(op)
+            del home[op]
+    return before - len(home)
