@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,20 +26,23 @@ _log = logging.getLogger("ramiel_ir")
 
 Source = Any
 """A path (.onnx or .ir), `zoo:NAME`, an `onnx.ModelProto`, an `onnx_ir.Model`, an ONNX Script
-function, or a Graph."""
+function, a `torch.nn.Module` (with example inputs), or a Graph."""
 
 
 def read(
     source: Source,
+    example_inputs: Sequence[Any] | Mapping[str, Any] | None = None,
     *,
+    dynamic_shapes: Any = None,
     input_shapes: Shapes | None = None,
     allow_external: Sequence[str | os.PathLike[str]] = (),
 ) -> Graph:
     """The verified graph of a model.
 
-    `input_shapes` gives inputs a shape by name; external data is read from the model's own folder
-    and `allow_external` only. Raises `ModelError` for a broken model, `UsageError` for an unknown
-    source.
+    A `torch.nn.Module` is exported with `example_inputs` (and `dynamic_shapes`, as torch.export
+    takes them). `input_shapes` gives inputs a shape by name; external data is read from the
+    model's own folder and `allow_external` only. Raises `ModelError` for a broken model,
+    `UsageError` for an unknown source.
     """
     from ramiel_ir import ir_file, onnx_io
 
@@ -52,9 +56,20 @@ def read(
                 "the shapes of an .ir file are fixed; give them when reading the model"
             )
         return ir_file.read_ir(source)
+    if _is_torch_module(source):
+        from ramiel_ir.torch_export import export
+
+        if example_inputs is None:
+            raise UsageError("a torch.nn.Module needs example inputs to be exported")
+        source = export(source, example_inputs, dynamic_shapes)
     if hasattr(source, "to_model_proto"):
         source = source.to_model_proto()
     return onnx_io.read_onnx(source, input_shapes=input_shapes, allow_external=allow_external)
+
+
+def _is_torch_module(source: Source) -> bool:
+    torch = sys.modules.get("torch")  # who has a module has imported torch
+    return torch is not None and isinstance(source, torch.nn.Module)
 
 
 def usable_cores() -> int:
@@ -136,16 +151,15 @@ def compile(
     workers: int | None = None,
     threads: int | None = None,
     costs: Costs | None = None,
-    input_shapes: Mapping[str, Sequence[int | str]] | None = None,
-    allow_external: Sequence[str | os.PathLike[str]] = (),
     force: bool = False,
+    **reading: Any,
 ) -> Compilation:
     """Turn a model into an artifact in `folder`.
 
-    `passes` is a pipeline string; `workers` defaults to the usable cores, `threads` (of each
-    worker) to cores // workers; `costs` to the analytic model. Nothing is written unless
-    everything worked. Raises `ModelError`, `UnsupportedOpError`, `PipelineError`, `PlanError` or
-    `UsageError`.
+    `reading` are options of `read`: `example_inputs`, `input_shapes`, `allow_external`. `passes`
+    is a pipeline string; `workers` defaults to the usable cores, `threads` (of each worker) to
+    cores // workers; `costs` to the analytic model. Nothing is written unless everything worked.
+    Raises `ModelError`, `UnsupportedOpError`, `PipelineError`, `PlanError` or `UsageError`.
     """
     context = make_context(workers=workers, threads=threads, costs=costs, backend=backend)
     done = plan_model(
@@ -154,8 +168,7 @@ def compile(
         passes=passes,
         context=context,
         threads=threads,
-        input_shapes=input_shapes,
-        allow_external=allow_external,
+        **reading,
     )
     write_artifact(done.plan, done.timeline, done.backend, folder, force=force)
     return done

@@ -599,8 +599,8 @@ class Graph:
         """Put copies of the ops of `body` in the place of `op`; return them.
 
         Inputs of `body` stand for the operands of the same name, its outputs for the results that
-        are present, in order. Results keep their names, and the copies the cluster of `op`; all other
-        values get names from `names`, which knows the outermost graph.
+        are present, in order. Results keep their names, and the copies the cluster of `op`; all
+        other values get names from `names`, which knows the outermost graph.
         """
         given = {value.name: value for value in op.operands if value is not None}
         copies = {value: given[value.name] for value in body.inputs}
