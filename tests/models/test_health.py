@@ -27,7 +27,14 @@ SMALL_SIZES = {
 }
 """Image sizes at which a model runs fast and its last feature maps still have some pixels."""
 
-SAMPLING = {"inception-v4": 2, "nasnet-mobile": 4, "nasnet-large": 16, "retinanet": 4, "yolov5s": 4}
+SAMPLING = {
+    "inception-v4": 2,
+    "densenet121": 2,
+    "nasnet-mobile": 4,
+    "nasnet-large": 32,
+    "retinanet": 4,
+    "yolov5s": 4,
+}
 """Of so many operands of joining ops one is disturbed; elsewhere all are."""
 
 
