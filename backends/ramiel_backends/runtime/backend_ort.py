@@ -289,9 +289,9 @@ class _Plain:
 
     def run(self, values: Sequence[Any]) -> Sequence[Any]:
         """The outputs of the session for these inputs."""
-        results: Sequence[Any] = self._session.run(
-            None, dict(zip(self._names, values, strict=True))
-        )
+        given = (_array_of(value) if isinstance(value, list) else value for value in values)
+        feeds = dict(zip(self._names, given, strict=True))
+        results: Sequence[Any] = self._session.run(None, feeds)
         return results
 
 
