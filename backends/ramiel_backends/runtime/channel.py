@@ -44,6 +44,10 @@ class Writer:
         if nbytes:
             self._reserve(nbytes)
 
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._copy = self._key = self._layout = None
+
     def write(self, value: Any) -> None:
         """Copy `value` into shared memory."""
         key = self._key_of(value)
@@ -103,6 +107,10 @@ class Reader:
         self._backend = backend
         self._generation = 0
         self._view: Any = None
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._view, self._generation = None, 0
 
     def read(self) -> Any:
         """The value that was written last."""

@@ -44,7 +44,7 @@ class Engine(ABC):
         """Wait for a request and return copies of its outputs; called once per request."""
 
     @abstractmethod
-    def _abandon(self, request: Any, error: BaseException) -> None:
+    def _abandon(self, request: Any) -> None:
         """Nobody wants the request any more: its workers shall stop."""
 
     @abstractmethod
@@ -67,9 +67,9 @@ class Engine(ABC):
                 return self._collect(request, deadline)
             except Again:
                 pass
-            except BaseException as error:  # a deadline, a failure, Ctrl-C
+            except BaseException:  # a deadline, a failure, Ctrl-C
                 if request is not None:
-                    self._abandon(request, error)
+                    self._abandon(request)
                 raise
             finally:
                 if request is not None:

@@ -135,8 +135,8 @@ class Board:
         self.resume = [semaphore() for _ in workers]
         self.done = [[semaphore() for _ in workers] for _ in slots]
         self.posted = [[semaphore() for _ in wiring.messages] for _ in slots]
-        first, size = self._next // 8, slots.stop * channels * HEADER
-        self._headers = self._all[first : first + size]
+        self._first = self._next // 8
+        self._views = [self.flags, self._all]
 
     @staticmethod
     def size(wiring: Wiring, channels: int) -> int:
@@ -147,11 +147,14 @@ class Board:
 
     def header(self, index: int) -> memoryview:
         """The header of a channel, as words."""
-        return self._headers[index * HEADER : (index + 1) * HEADER]
+        view = self._all[self._first + index * HEADER :][:HEADER]
+        self._views.append(view)
+        return view
 
     def close(self) -> None:
         """Unmap the board. Nobody may wait on its semaphores any more."""
-        for name in ("flags", "_headers", "_all", "_anchor"):
-            delattr(self, name)
+        for view in self._views:
+            view.release()
+        del self._anchor
         with contextlib.suppress(BufferError):
             self._memory.close()

@@ -73,8 +73,8 @@ class ProcessEngine(Engine):
             _wait(done, request, deadline)
         return request.crew.shared.read(request.slot, request.number)
 
-    def _abandon(self, request: Request, error: BaseException) -> None:
-        request.crew.fail(error, request)
+    def _abandon(self, request: Request) -> None:
+        request.crew.fail(WorkerError("the request was given up"), request)
 
     def _leave(self, request: Request) -> None:
         request.crew.leave(request)

@@ -101,8 +101,12 @@ class Shared:
 
     def close(self) -> None:
         """Unmap and close everything. Nobody may use it any more."""
-        self._inputs.clear()
-        self._outputs.clear()
+        for writers in self._inputs:
+            for writer in writers.values():
+                writer.close()
+        for readers in self._outputs:
+            for reader in readers.values():
+                reader.close()
         self.board.close()
         for arena in self._arenas:
             arena.close()

@@ -112,7 +112,7 @@ class ThreadEngine(Engine):
             raise WorkerTimeout("the deadline passed while the workers computed") from None
         return [self._take(outputs) for outputs in request.port.outputs]
 
-    def _abandon(self, request: _Request, error: BaseException) -> None:
+    def _abandon(self, request: _Request) -> None:
         request.failed = True
         request.port.abort()
 

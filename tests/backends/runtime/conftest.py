@@ -19,7 +19,9 @@ def nothing_left() -> Iterator[None]:
 
 
 def _held() -> tuple[list[int], int, list[str]]:
-    return children(os.getpid()), len(os.listdir("/proc/self/fd")), sorted(os.listdir("/dev/shm"))
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    shared = sorted(path.name for path in Path("/dev/shm").iterdir())
+    return children(os.getpid()), descriptors, shared
 
 
 def children(pid: int) -> list[int]:

@@ -76,7 +76,7 @@ def test_worker_dies_while_it_computes(moody: Path) -> None:
 
 def test_worker_crashes(moody: Path) -> None:
     with load(moody, "process") as model:
-        with pytest.raises(WorkerError, match="worker 1 .* was ended by SIGSEGV"):
+        with pytest.raises(WorkerError, match=r"worker 1 .* was ended by SIGSEGV"):
             model.run(mood(-4))
         assert right(model)
 
@@ -86,7 +86,7 @@ def test_worker_dies_while_others_wait_for_it(moody: Path) -> None:
         future = model.submit(mood(-3))
         time.sleep(0.05)
         os.kill(pids(model)[0], signal.SIGKILL)
-        with pytest.raises(WorkerError, match="worker 0 .* was ended by SIGKILL"):
+        with pytest.raises(WorkerError, match=r"worker 0 .* was ended by SIGKILL"):
             future.result(timeout=2)
         assert right(model)
 
