@@ -1,8 +1,8 @@
-"""The gate that generated source passes before it is written: a closed list of what it may contain.
+"""The gate that generated source passes before it is written: a closed list of what it may hold.
 
-It is the last of several locks. Identifiers are made, never copied, and model text is quoted; should
-a row of the op table ever let text through, the source does not parse into the few node types, roots
-and imports below, and nothing is written.
+It is the last of several locks. Identifiers are made, never copied, and model text is quoted. If a
+row of the op table ever lets text through, the source is not made of the few node types, roots and
+imports below, and nothing is written.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Collection
 from ramiel_ir.errors import RamielError
 
 BUILTINS = frozenset(
-    "abs bool complex enumerate float int len list max min range reversed round slice sorted str sum "
-    "tuple zip".split()
-)
+    (
+        "abs", "bool", "complex", "enumerate", "float", "int", "len", "list", "max", "min",
+        "range", "reversed", "round", "slice", "sorted", "str", "sum", "tuple", "zip",
+    )
+)  # fmt: skip
 """The builtins that generated expressions may call."""
 
 MODULES = ("torch", "F", "np", "math")
@@ -38,10 +40,13 @@ _MAIN = ast.dump(
 )
 # What would reach past tensors although a harmless module has it.
 _FORBIDDEN = frozenset(
-    "classes compile export hub jit load ops os package save serialization sys utils "
-    "from_file fromfile tofile memmap ctypeslib loads dumps open_memmap savez loadtxt savetxt "
-    "genfromtxt _C multiprocessing distributed".split()
-)
+    (
+        "classes", "compile", "ctypeslib", "distributed", "export", "from_file", "fromfile",
+        "genfromtxt", "hub", "jit", "load", "loads", "loadtxt", "memmap", "multiprocessing",
+        "open_memmap", "ops", "os", "package", "save", "savetxt", "savez", "serialization",
+        "sys", "tofile", "utils",
+    )
+)  # fmt: skip
 
 
 class GateError(RamielError):
@@ -57,6 +62,8 @@ def check_expression(node: ast.expr, names: Collection[str]) -> None:
             raise GateError(f"generated code may not use the name {part.id!a}")
         if isinstance(part, ast.Attribute) and not _is_permitted(part.attr):
             raise GateError(f"generated code may not use the attribute {part.attr!a}")
+        if isinstance(part, ast.Attribute) and _is_hidden_module(part.value):
+            raise GateError(f"generated code may not use {ast.unparse(part)!a}")
         if isinstance(part, ast.keyword) and part.arg is None:
             raise GateError("generated code may not unpack keywords")
 
@@ -148,6 +155,16 @@ def _check_targets(statement: ast.Assign | ast.For | ast.AugAssign) -> None:
             raise GateError("generated code may only assign to names")
         if any(name.id in (*MODULES, *BUILTINS) for name in names if isinstance(name, ast.Name)):
             raise GateError("generated code may not assign to the names it relies on")
+
+
+def _is_hidden_module(node: ast.expr) -> bool:
+    """Whether it is `torch.x` or the like, and x none of the modules of plain mathematics."""
+    return (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in MODULES
+        and node.attr not in ("fft", "linalg", "special", "random")
+    )
 
 
 def _is_permitted(attribute: str) -> bool:

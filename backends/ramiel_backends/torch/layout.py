@@ -19,7 +19,6 @@ from ramiel_backends.torch.precedence import (
     UNARY,
     can_omit_parentheses,
     chain_attributes,
-    chain_of,
     is_operation,
     precedence,
     symbol,
@@ -69,7 +68,7 @@ def assignment(targets: Sequence[str], value: ast.expr, depth: int) -> list[str]
     if len(targets) > 1 and depth + len(flat) + _head(value) > WIDTH:
         names = [name for target in targets for name in (target, ",", _Line(" "))][:-1]
         left = ["(", _Indent((_Line(""), *names)), _Line(""), ") = "]
-    return _lay_out(left, value, "", depth)
+    return _lay_out(left, value, "", depth, len(targets) > 1)
 
 
 def header(keyword: str, value: ast.expr, depth: int) -> list[str]:
@@ -94,42 +93,45 @@ def _letter(letter: str, quote: str) -> str:
     return f"\\{letter}" if letter == quote else ascii(letter)[1:-1]
 
 
-def _lay_out(left: Sequence[_Doc], value: ast.expr, right: str, depth: int) -> list[str]:
+def _lay_out(
+    left: Sequence[_Doc], value: ast.expr, right: str, depth: int, several: bool = False
+) -> list[str]:
     plain = (*left, _doc(value, False), right)
     wrapped = (
         *left,
         *("(", _Indent((_Line(""), _doc(value, True))), _Line(""), ")"),
         right,
     )
-    parts = wrapped if _wants_parentheses(left, value, right, depth) else plain
+    parts = wrapped if _wants_parentheses(left, value, right, depth, several) else plain
     return (" " * depth + _print(parts, depth, WIDTH)).splitlines()
 
 
-def _wants_parentheses(left: Sequence[_Doc], value: ast.expr, right: str, depth: int) -> bool:
+def _wants_parentheses(
+    left: Sequence[_Doc], value: ast.expr, right: str, depth: int, several: bool
+) -> bool:
     """Whether ruff puts the whole value between parentheses of its own."""
     plain = (*left, _doc(value, False), right)
     if _all_fit(_print(plain, depth, 1 << 60), depth):
         return False
-    start = _print(left, depth, 0)
-    column = depth + len(start) if "\n" not in start else len(start.rpartition("\n")[2])
-    chain = chain_of(value)
-    if not is_operation(value) and chain_attributes(value) < 2:
-        if isinstance(value, (ast.Call, ast.List, ast.Tuple, ast.Dict)):
+    core = value
+    while isinstance(core, ast.UnaryOp):
+        if precedence(core.operand) < precedence(core):
             return False
-        if not isinstance(chain, (ast.Name, ast.Attribute, ast.Constant)):
-            return False
-        # A name, or brackets behind one: only where parentheses make it fit.
-        if any(isinstance(node, ast.Call) for node in ast.walk(value)) and not isinstance(
-            value, ast.Subscript
-        ):
-            return False
-        if isinstance(value, ast.Subscript) and isinstance(value.value, (ast.Call, ast.Subscript)):
-            return False
-        return depth + 4 + len(flat(value)) <= WIDTH
+        core = core.operand
+    if not is_operation(core) and chain_attributes(core) < 2:
+        bare = isinstance(core, (ast.Name, ast.Constant, ast.Attribute))
+        if bare or isinstance(core, ast.Subscript):
+            # Only where that makes it fit, and never behind several targets.
+            if several or depth + 4 + len(flat(value)) > WIDTH:
+                return False
+            head = flat(core.value) if isinstance(core, ast.Subscript) else ""
+            return bare or depth + len(_print(left, depth, WIDTH)) + len(head) + 1 > WIDTH
+        return False
     if not can_omit_parentheses(value):
         return True
-    expanded = _print((_doc(value, False), right), depth, 0)
-    first, *others = expanded.split("\n")
+    start = _print(left, depth, WIDTH)
+    column = depth + len(start) if "\n" not in start else len(start.rpartition("\n")[2])
+    first, *others = _print((_doc(value, False), right), depth, 0).split("\n")
     return column + len(first) > WIDTH or not all(len(line) <= WIDTH for line in others)
 
 
@@ -140,6 +142,8 @@ def _all_fit(text: str, depth: int) -> bool:
 
 def _head(value: ast.expr) -> int:
     """Columns of the value up to the first place where it may break."""
+    while isinstance(value, ast.UnaryOp):
+        value = value.operand
     if is_operation(value) or chain_attributes(value) >= 2:
         return 1
     return len(_print((_doc(value, False),), 0, 0).partition("\n")[0])
@@ -257,7 +261,7 @@ def _subscript(index: ast.expr) -> _Doc:
         parts = [_slice(item) for item in index.elts]
         if len(parts) == 1:
             return _between("[", [parts[0], ","], "]")
-        return _between("[", _separated(parts), "]")
+        return _between("[", [_Group(_separated(parts))], "]")
     return _between("[", [_slice(index)], "]")
 
 

@@ -58,13 +58,6 @@ def is_operation(node: ast.expr) -> bool:
     return precedence(node) < ATOM
 
 
-def chain_of(node: ast.expr) -> ast.expr:
-    """What the calls, subscripts and attributes of an expression start from."""
-    while isinstance(node, (ast.Attribute, ast.Call, ast.Subscript)):
-        node = node.func if isinstance(node, ast.Call) else node.value
-    return node
-
-
 def chain_attributes(node: ast.expr) -> int:
     """How many attributes follow a closing bracket: from two on ruff breaks at the points."""
     found = 0
@@ -93,7 +86,7 @@ def _ends_in_brackets(node: ast.expr | None) -> bool:
         return bool(node.args or node.keywords)
     if isinstance(node, (ast.List, ast.Tuple)):
         return bool(node.elts)
-    return node is not None and (isinstance(node, ast.Subscript) or is_operation(node))
+    return node is not None and is_operation(node)
 
 
 class _Operators:

@@ -134,11 +134,24 @@ def free(
             statement = replace(statement, targets=targets)
         elif isinstance(statement, (If, Repeat)):
             statement = _free_inside(statement, large, after)
+        if _is_idle(statement):
+            continue
         if dying:
             found.append(Delete(tuple(dying)))
         found.append(statement)
         after.update(used)
     return tuple(reversed(found))
+
+
+def _is_idle(statement: Statement) -> bool:
+    """Whether it does nothing: a name that nobody reads, an If without branches."""
+    if isinstance(statement, If):
+        return not statement.body and not statement.orelse
+    return (
+        isinstance(statement, Assign)
+        and statement.targets == ("_",)
+        and isinstance(statement.value, (ast.Name, ast.Constant))
+    )
 
 
 def _free_inside(statement: If | Repeat, large: frozenset[str], after: set[str]) -> Statement:
@@ -148,12 +161,10 @@ def _free_inside(statement: If | Repeat, large: frozenset[str], after: set[str])
         return free(body, frozenset(large & own), frozenset(outer | read))
 
     if isinstance(statement, Repeat):
-        return replace(statement, body=inside(statement.body, after | statement.keep))
-    kept = after | (statement.keep & after)
+        kept = statement.keep & (after | set(reads([statement])))
+        return replace(statement, body=inside(statement.body, after | kept))
     return replace(
-        statement,
-        body=inside(statement.body, kept),
-        orelse=inside(statement.orelse, kept),
+        statement, body=inside(statement.body, after), orelse=inside(statement.orelse, after)
     )
 
 
@@ -207,7 +218,7 @@ class Writer:
                 self.text(f"# {text}", depth)
             case Break():
                 self.text("break", depth)
-            case If(test=test, body=body, orelse=orelse):
+            case If():
                 self._if(statement, depth)
             case Repeat(target=target, iterable=iterable, body=body):
                 keyword = f"for {target} in" if target else "while"
