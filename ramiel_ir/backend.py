@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ramiel_ir import registry
-from ramiel_ir.errors import UnsupportedOpError
+from ramiel_ir.errors import UnsupportedOpError, UsageError
 from ramiel_ir.ir import Graph, Op, Value
 from ramiel_ir.pipeline import Context
 from ramiel_ir.plan import Plan, Timeline
@@ -45,6 +45,12 @@ class Backend(ABC):
     @abstractmethod
     def check(self, graph: Graph) -> None:
         """Raise `UnsupportedOpError` that names every op it cannot emit, with counts."""
+
+    def profile(
+        self, graph: Graph, inputs: Mapping[str, Any], threads: int, rounds: int
+    ) -> dict[str, float]:
+        """Median µs of each op by its first result's name, run in sequence on so many threads."""
+        raise UsageError(f"the {self.name} backend cannot profile")
 
     def ops(self) -> dict[str, list[int]]:
         """The ops it can emit, each with the versions from which its forms hold, sorted."""

@@ -65,7 +65,9 @@ InputRange = Annotated[
     list[str] | None,
     typer.Option(help="Range of a random input, such as x:0,1; may repeat.", metavar="NAME:LO,HI"),
 ]
-CostModel = Annotated[str, typer.Option("--costs", help="Cost model: analytic or static.")]
+CostModel = Annotated[
+    str, typer.Option("--costs", help="Costs: analytic, static, or a profile (.json).")
+]
 External = Annotated[
     list[Path] | None,
     typer.Option("--allow-external", help="A folder that external data may also lie in."),
@@ -496,6 +498,33 @@ def _bench_row(row: Any) -> list[str]:
         f"{1e3 * row.cpu_seconds:.1f}",
         "" if predicted is None else f"{predicted / 1e3:.2f}",
     ]
+
+
+@app.command()
+def profile(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .json file to write.")],
+    backend: Annotated[str, typer.Option(help="The backend to measure.")] = "torch",
+    rounds: Annotated[int, typer.Option(min=1, help="Inferences to take medians of.")] = 20,
+    seed: Seed = 0,
+    inputs: Annotated[Path | None, typer.Option(help="Inputs, as run takes them.")] = None,
+    input_shape: InputShape = None,
+    input_range: InputRange = None,
+) -> None:
+    """Measure µs per op and per message on this machine, for --costs."""
+    from ramiel_ir import profile as profiling
+
+    graph = _read(model, input_shape)
+    with _progress("measuring"):
+        given = _inputs(graph, inputs, seed, input_range)
+        found = profiling.profile(graph, backend=backend, inputs=given, rounds=rounds)
+    found.save(output)
+    alone, together = (sum(pair[i] for pair in found.ops.values()) / 1e3 for i in (0, 1))
+    print(
+        f"{output}: {len(found.ops)} ops, {alone:.2f} ms on one thread, {together:.2f} ms on all; "
+        f"a message costs {found.message:.1f} µs and {1e3 * found.per_byte:.3f} µs per kB",
+        file=sys.stderr,
+    )
 
 
 @app.command()

@@ -187,10 +187,10 @@ class AnalyticCosts(Costs):
 
     def _traffic(self, op: Op) -> float:
         values = [value for value in (*op.operands, *op.results) if value is not None]
-        return sum(_bytes(value.type) for value in values) / self.gigabytes_per_second / 1e3
+        return sum(value_bytes(value.type) for value in values) / self.gigabytes_per_second / 1e3
 
     def estimate_edge(self, value: Value) -> float:
-        return self.message + 2 * _bytes(value.type) / self.gigabytes_per_second / 1e3
+        return self.message + 2 * value_bytes(value.type) / self.gigabytes_per_second / 1e3
 
 
 def _count(type: Type | None) -> int:
@@ -200,7 +200,8 @@ def _count(type: Type | None) -> int:
     return math.prod(dim if isinstance(dim, int) else 1 for dim in type.shape)
 
 
-def _bytes(type: Type | None) -> float:
+def value_bytes(type: Type | None) -> float:
+    """Bytes of a value, unknown dimensions taken as 1 and unknown types as 32 bits."""
     bits = type.element.bits if type is not None and isinstance(type.element, DType) else 32
     return _count(type) * (bits or 64) / 8
 
@@ -289,8 +290,13 @@ _FLOPS: dict[str, Callable[[Op], float]] = {
 
 
 def parse_costs(text: str) -> Costs:
-    """The cost model `--costs` names; `UsageError` with the known names otherwise."""
+    """The cost model `--costs` names, or the profile in that .json file; `UsageError` otherwise."""
+    if text.endswith(".json"):
+        from ramiel_ir.profile import MeasuredCosts
+
+        return MeasuredCosts.load(text)
     known: dict[str, type[Costs]] = {cls.name: cls for cls in (AnalyticCosts, StaticCosts)}
     if text not in known:
-        raise UsageError(f"unknown costs {text!r}; there are: {', '.join(sorted(known))}")
+        names = ", ".join(sorted(known))
+        raise UsageError(f"unknown costs {text!r}; there are: {names}, and profiles (.json)")
     return known[text]()

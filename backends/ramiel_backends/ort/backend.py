@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ramiel_backends.ort import sessions
 from ramiel_backends.ort.emit import emit_files
+from ramiel_backends.ort.profile import profile
 from ramiel_backends.sources import copy_runtime
 from ramiel_backends.weights import write_weights
 from ramiel_ir.backend import Backend, Emission
@@ -35,6 +37,11 @@ class OrtBackend(Backend):
 
     def check(self, graph: Graph) -> None:
         sessions.check(graph)
+
+    def profile(
+        self, graph: Graph, inputs: Mapping[str, Any], threads: int, rounds: int
+    ) -> dict[str, float]:
+        return profile(graph, inputs, threads, rounds)
 
     def emit(self, plan: Plan, timeline: Timeline, folder: Path) -> Emission:
         written = [str(path.relative_to(folder)) for path in emit_files(plan, timeline, folder)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ramiel_backends import sources, weights
 from ramiel_backends.torch import families, regions
@@ -10,10 +12,11 @@ from ramiel_backends.torch.emit import write_source
 from ramiel_backends.torch.translate import is_region_op, write_row
 from ramiel_ir import onnx_io
 from ramiel_ir.backend import Backend, Emission, refuse
+from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.errors import RamielError
 from ramiel_ir.ir import Graph, Names, Op
 from ramiel_ir.pipeline import Context, No
-from ramiel_ir.plan import Plan, Timeline
+from ramiel_ir.plan import Plan, Timeline, make_plan, simulate
 
 MODEL = "model.py"
 
@@ -35,6 +38,15 @@ class TorchBackend(Backend):
         """Raise `UnsupportedOpError` that names every op without a row, with counts and reasons."""
         found = ((op, reason_against(op)) for op in graph.walk())
         refuse(self.name, ((op, reason) for op, reason in found if reason))
+
+    def profile(
+        self, graph: Graph, inputs: Mapping[str, Any], threads: int, rounds: int
+    ) -> dict[str, float]:
+        from ramiel_backends.torch.profile import profile
+
+        plan = make_plan(graph, threads=threads)
+        source = write_source(plan, simulate(plan, AnalyticCosts()))
+        return profile(source, inputs, threads, rounds)
 
     def emit(self, plan: Plan, timeline: Timeline, folder: Path) -> Emission:
         """Write model.py, runtime/, onnx_ops/ and weights.safetensors."""

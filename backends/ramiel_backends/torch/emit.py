@@ -37,12 +37,16 @@ _IMPORTS = {
 
 @dataclass(frozen=True)
 class Source:
-    """The text of model.py, the weights it asks for by key, and the library modules it calls."""
+    """The text of model.py, the weights it asks for by key, and the library modules it calls.
+
+    `names` are the identifiers of the values that ops compute, for the first sample.
+    """
 
     text: str
     weights: dict[str, Tensor]
     weight_keys: dict[Value, str]
     libraries: tuple[str, ...]
+    names: dict[Value, str]
 
 
 def write_source(plan: Plan, timeline: Timeline) -> Source:
@@ -88,7 +92,9 @@ class _File:
             for value, key in self.translator.weights.items()
             if value.weight is not None and (key in read or value in weight_keys)
         }
-        return Source(text, weights, weight_keys, libraries)
+        made = (value for op in self.plan.graph.ops for value in op.writes)
+        names = {value: self.translator.name(value, 0) for value in made}
+        return Source(text, weights, weight_keys, libraries, names)
 
     def head(self, writer: Writer, read: set[str], libraries: Sequence[str]) -> None:
         graph, count = self.plan.graph, len(self.makers)
