@@ -14,8 +14,8 @@ than the model's op set is taken. Rows stand in the files of `families/`, each f
 may decline by returning `No(reason)`; the model is then refused before anything is written.
 
 Values at run time are torch tensors. Types torch lacks (strings, integers and floats of less than
-8 bits) are numpy arrays, sequences are lists, an empty optional is None. An op with one result is an
-expression of that value; an op with several results is an expression of a tuple, all of them.
+8 bits) are numpy arrays, sequences are lists, an empty optional is None. An op with one result is
+an expression of that value; an op with several results is an expression of a tuple, all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Emit = Callable[["Site"], "str | No"]
 
 @dataclass(frozen=True)
 class Site:
-    """One op about to be written: its operands' expressions, attributes, and what is known of them."""
+    """One op about to be written: expressions, attributes, and what is known of its operands."""
 
     op: Op
     expressions: tuple[str | None, ...]
@@ -109,7 +109,7 @@ def literal(value: Any) -> str:
 
 
 def _shortest(value: float) -> str:
-    """The shortest decimal that restores the float32 `value` is, or `value` itself if it is none."""
+    """The shortest decimal that restores the float32 that `value` is, or `value` itself."""
     import numpy as np
 
     with np.errstate(over="ignore"):
