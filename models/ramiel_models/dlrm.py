@@ -69,7 +69,8 @@ def affine(net: Net, x: ir.Value, name: str, features: int, *, gain: float) -> i
 
     def draw(rng: np.random.Generator) -> np.ndarray:
         weights = rng.standard_normal((features, size))
-        return (weights - weights.mean(axis=1, keepdims=True)) * (gain / math.sqrt(size))
+        weights -= weights.mean(axis=1, keepdims=True)
+        return weights * (gain / math.sqrt(size))
 
     with net.scope(name):
         bias = net.weight("bias", [features], std=0.1)
