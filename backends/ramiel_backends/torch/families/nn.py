@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ramiel_backends.torch.families._calls import call, every, merged, numbers, results, sizes
+from ramiel_backends.torch.families._calls import (
+    Option,
+    call,
+    every,
+    merged,
+    numbers,
+    results,
+    sizes,
+)
 from ramiel_backends.torch.families._types import FLOATS
 from ramiel_backends.torch.table import Site, emits
 from ramiel_ir.ir import DType
@@ -129,18 +137,18 @@ def padded(operand: str, begins: Sequence[int], ends: Sequence[int], value: str 
     return f"F.pad({operand}, ({', '.join(map(str, ordered))}){value})"
 
 
-def _attributes(site: Site, rank: int | None) -> dict[str, tuple[object, object]]:
-    """The window attributes as options of a library function."""
-    ones = (1,) * (rank or 0)
-    names = ("kernel_shape", "strides", "dilations", "pads")
-    options: dict[str, tuple[object, object]] = {}
-    for name in names:
+_NEUTRAL = {"kernel_shape": None, "strides": 1, "dilations": 1, "pads": 0}
+
+
+def window_attributes(site: Site, *without: str) -> dict[str, Option]:
+    """The window attributes that matter, as options of a library function."""
+    options: dict[str, Option] = {}
+    for name, neutral in _NEUTRAL.items():
         value = site.attribute(name)
-        if value and value not in (
-            ones if name in ("strides", "dilations") else (0,) * len(value),
-        ):
+        if name not in without and value and set(value) != {neutral}:
             options[name] = (value, None)
-    options["auto_pad"] = (site.attribute("auto_pad", "NOTSET"), "NOTSET")
+    if "auto_pad" not in without:
+        options["auto_pad"] = (site.attribute("auto_pad", "NOTSET"), "NOTSET")
     return options
 
 
@@ -149,8 +157,7 @@ def convolution(site: Site, x: str, w: str, bias: str, *, weight: int = 1) -> st
     found = window(site, weight)
     groups = (site.attribute("group", 1), 1)
     if found is None:
-        options = _attributes(site, spatial_rank(site, weight))
-        options.pop("kernel_shape", None)
+        options = window_attributes(site, "kernel_shape")
         return call("nn.conv", x, w, bias, **options, groups=groups)
     begins = found.begins
     if not found.symmetric:
@@ -189,12 +196,10 @@ def conv_transpose(site: Site) -> str:
                 groups=(site.attribute("group", 1), 1),
                 dilation=(merged(found.dilations), 1),
             )
-    options = _attributes(site, spatial_rank(site))
-    options.pop("kernel_shape", None)
     return call(
         "nn.conv_transpose",
         *every(site),
-        **options,
+        **window_attributes(site, "kernel_shape"),
         output_padding=(site.attribute("output_padding") or None, None),
         output_shape=(site.attribute("output_shape") or None, None),
         groups=(site.attribute("group", 1), 1),
@@ -203,66 +208,72 @@ def conv_transpose(site: Site) -> str:
 
 @emits("DeformConv", since=19)
 def deform_conv(site: Site) -> str:
-    options = _attributes(site, spatial_rank(site))
-    options.pop("kernel_shape", None)
-    options.pop("auto_pad")
     return call(
         "nn.deform_conv",
         *every(site),
-        **options,
+        **window_attributes(site, "kernel_shape", "auto_pad"),
         groups=(site.attribute("group", 1), 1),
         offset_groups=(site.attribute("offset_group", 1), 1),
     )
 
 
-@emits("MaxPool")
-def max_pool(site: Site) -> str:
+def pooled_maximum(site: Site, x: str) -> str | None:
+    """Max pooling of `x` by torch, None where it takes a function of the library."""
     found = window(site)
     ceil_mode = bool(site.attribute("ceil_mode", 0))
     floating = site.dtype(0) in FLOATS
-    if found is not None and len(site.op.results) == 1:
-        rank = len(found.kernel)
-        mode = found.torch_ceil_mode(ceil_mode) if found.fits_pool else None
-        x, begins = site[0], found.begins
-        if mode is None and floating and not ceil_mode:
-            x = padded(x, begins, found.ends, ', value=float("-inf")')
-            mode, begins = False, (0,) * rank
-        if mode is not None and (floating or (rank == 2 and site.dtype(0) is not None)):
-            return call(
-                f"F.max_pool{rank}d",
-                *(x, str(merged(found.kernel))),
-                stride=(merged(found.strides), merged(found.kernel)),
-                padding=(merged(begins), 0),
-                dilation=(merged(found.dilations), 1),
-                ceil_mode=(mode, False),
-            )
+    if found is None or len(site.op.results) > 1:
+        return None
+    rank, begins = len(found.kernel), found.begins
+    mode = found.torch_ceil_mode(ceil_mode) if found.fits_pool else None
+    if mode is None and floating and not ceil_mode:
+        x = padded(x, begins, found.ends, ', value=float("-inf")')
+        mode, begins = False, (0,) * rank
+    if mode is None or not (floating or (rank == 2 and site.dtype(0) is not None)):
+        return None
+    return call(
+        f"F.max_pool{rank}d",
+        *(x, str(merged(found.kernel))),
+        stride=(merged(found.strides), merged(found.kernel)),
+        padding=(merged(begins), 0),
+        dilation=(merged(found.dilations), 1),
+        ceil_mode=(mode, False),
+    )
+
+
+@emits("MaxPool")
+def max_pool(site: Site) -> str:
+    direct = pooled_maximum(site, site[0])
+    if direct is not None:
+        return direct
     expression = call(
         "nn.max_pool",
         *every(site),
-        **_attributes(site, spatial_rank(site)),
-        ceil_mode=(ceil_mode, False),
+        **window_attributes(site),
+        ceil_mode=(bool(site.attribute("ceil_mode", 0)), False),
         column_major=(bool(site.attribute("storage_order", 0)), False),
     )
     return results(site, expression, 2)
 
 
-@emits("AveragePool")
-def average_pool(site: Site) -> str:
+def pooled_average(site: Site, x: str) -> str:
+    """Average pooling of `x`, which has the shape of operand 0."""
     found = window(site)
     ceil_mode = bool(site.attribute("ceil_mode", 0))
     include = bool(site.attribute("count_include_pad", 0))
+    pooled = x
     if found is not None and set(found.dilations) == {1}:
-        rank, x, begins = len(found.kernel), site[0], found.begins
+        rank, begins = len(found.kernel), found.begins
         mode = found.torch_ceil_mode(ceil_mode) if found.fits_pool else None
         if include and not found.symmetric:
             mode = None
         if mode is None and include and not ceil_mode:
-            x = padded(x, begins, found.ends)
+            pooled = padded(x, begins, found.ends)
             mode, begins = False, (0,) * rank
         if mode is not None:
             return call(
                 f"F.avg_pool{rank}d",
-                *(x, str(merged(found.kernel))),
+                *(pooled, str(merged(found.kernel))),
                 stride=(merged(found.strides), merged(found.kernel)),
                 padding=(merged(begins), 0),
                 ceil_mode=(mode, False),
@@ -270,11 +281,16 @@ def average_pool(site: Site) -> str:
             )
     return call(
         "nn.average_pool",
-        site[0],
-        **_attributes(site, spatial_rank(site)),
+        x,
+        **window_attributes(site),
         ceil_mode=(ceil_mode, False),
         count_include_pad=(include, False),
     )
+
+
+@emits("AveragePool")
+def average_pool(site: Site) -> str:
+    return pooled_average(site, site[0])
 
 
 @emits("LpPool")
@@ -282,7 +298,7 @@ def lp_pool(site: Site) -> str:
     return call(
         "nn.lp_pool",
         site[0],
-        **_attributes(site, spatial_rank(site)),
+        **window_attributes(site),
         ceil_mode=(bool(site.attribute("ceil_mode", 0)), False),
         p=(site.attribute("p", 2), 2),
     )
@@ -317,9 +333,7 @@ def global_lp_pool(site: Site) -> str:
 
 @emits("MaxUnpool", since=9)
 def max_unpool(site: Site) -> str:
-    options = _attributes(site, spatial_rank(site))
-    options.pop("auto_pad")
-    options.pop("dilations", None)
+    options = window_attributes(site, "auto_pad", "dilations")
     return call("nn.max_unpool", *every(site), **options)
 
 
