@@ -103,7 +103,7 @@ def embedding_bag(net: Net, indices: ir.Value, rows: int) -> ir.Value:
 
 
 def interaction(net: Net, dense: ir.Value, sparse: list[ir.Value]) -> ir.Value:
-    """Dense features beside the dot products of every two of all features (section 2.3).
+    """Dense features beside the dot products of every two of all features (section 2.2).
 
     [batch, 16 + 27 · 26 / 2]: the strictly lower triangle of the matrix of products.
     """

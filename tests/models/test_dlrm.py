@@ -35,7 +35,7 @@ SHAPES = {
     "top.1.gemm": (4, 256),
     "probability": (4, 1),
 }
-"""Naumov et al. 2019, section 2.3, at the sizes of dlrm_s_criteo_kaggle.sh (367-512-256-1)."""
+"""Naumov et al. 2019, section 2.2, at the sizes of dlrm_s_criteo_kaggle.sh (367-512-256-1)."""
 
 
 @cache
