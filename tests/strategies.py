@@ -355,6 +355,7 @@ _OPTIONS: dict[str, dict[str, list[Any]]] = {
     "clone": {"growth": [0.0, 0.2, 1.0, 3.0]},
     "fold": {"max_elements": [0, 4, 1 << 26]},
     "gate": {"margin": [0.0, 0.03, 0.5]},
+    "refine": {"budget": [100, 2000], "seed": [0, 1]},
 }
 
 

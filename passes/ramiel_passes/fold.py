@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ramiel_ir.errors import RamielError
-from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
-from ramiel_ir.onnx_io import evaluate_all
+from ramiel_ir.ir import Array, DType, Graph, Op, Tensor, Type, Value
+from ramiel_ir.onnx_io import evaluate, evaluate_all
 from ramiel_ir.pipeline import Context, No, Pass
 
 # Ops whose result can be larger than what they read; they fold only when the size is known.
@@ -33,19 +37,17 @@ class Fold(Pass):
         constant = self._constant_ops(graph)
         if not constant:
             return No("no op depends on constants only")
-        marked = set(constant)
-        frontier = [
-            value
-            for op in constant
-            for value in op.writes
-            if value.is_output or any(user not in marked for user in value.users())
-        ]
         try:
+            frontier = _frontier(constant)
             arrays = evaluate_all(constant, frontier)
+            found = {v: self._checked(v, array) for v, array in zip(frontier, arrays, strict=True)}
         except RamielError as error:
-            return No(str(error))
-        for value, array in zip(frontier, arrays, strict=True):
-            value.replace_all_uses(graph.add_weight(value.name, Tensor.of(array)))
+            found = self._one_by_one(constant)
+            constant = [op for op in constant if all(value in found for value in op.writes)]
+            if not constant:
+                return No(str(error))
+        for value in _frontier(constant):
+            value.replace_all_uses(graph.add_weight(value.name, Tensor.of(found[value])))
         graph.erase(*constant)
         graph.erase_weights([value for value in graph.weights if not value.uses])
         return True
@@ -63,9 +65,41 @@ class Fold(Pass):
                 found.append(op)
         return found
 
+    def _one_by_one(self, ops: list[Op]) -> dict[Value, Array]:
+        """The results of those ops that can be evaluated at all."""
+        found: dict[Value, Array] = {}
+        for op in ops:
+            known = {v: v.weight.array if v.weight else found.get(v) for v in op.reads}
+            with suppress(RamielError):
+                if all(array is not None for array in known.values()):
+                    arrays = zip(op.writes, evaluate(op, known), strict=True)
+                    found.update([(value, self._checked(value, array)) for value, array in arrays])
+        return found
+
+    def _checked(self, value: Value, array: Any) -> Array:
+        """The array if it is what the value's type says, and not too large."""
+        array = np.asarray(array)
+        assert value.type is not None
+        if DType.from_numpy(array.dtype) is not value.type.element:
+            raise RamielError(f"{value.op}: onnx.reference gives it the type {array.dtype}")
+        if array.size > self.max_elements:
+            raise RamielError(f"{value.op}: it has {array.size} elements")
+        return array
+
     def _is_small(self, op: Op, type: Type | None) -> bool:
         if type is None or type.kind != "tensor" or not isinstance(type.element, DType):
             return False
         if type.count is None:
             return op.kind not in _GROWING
         return type.count <= self.max_elements
+
+
+def _frontier(ops: list[Op]) -> list[Value]:
+    """The results of `ops` that others read."""
+    inside = set(ops)
+    return [
+        value
+        for op in ops
+        for value in op.writes
+        if value.is_output or any(user not in inside for user in value.users())
+    ]

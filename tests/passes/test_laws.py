@@ -23,6 +23,7 @@ from ramiel_passes.dce import Dce
 from ramiel_passes.fold import Fold
 from ramiel_passes.gate import Gate
 from ramiel_passes.merge import Merge
+from ramiel_passes.refine import Refine
 from ramiel_passes.schedule import Schedule
 from tests.strategies import (
     RandomCosts,
@@ -153,7 +154,7 @@ def test_merge_without_a_limit_loses_no_parallelism() -> None:
     merged = 0
     for seed in range(2 * _DAGS):
         rng = random.Random(seed)
-        graph = random_dag(rng, 40)
+        graph = random_dag(rng, 25)
         context = random_context(rng)
         Cluster().run(graph, context)
         before = len(graph.clusters)
@@ -187,6 +188,22 @@ def test_the_quick_schedule_agrees_with_the_simulation() -> None:
         home = {op: op.cluster or 0 for op in graph.ops}
         schedule = Schedule(graph, context.costs, context.threads)
         assert schedule.makespan(home) == predicted(graph, context), f"seed {seed}"
+
+
+def test_refine_never_raises_the_predicted_makespan() -> None:
+    refined = 0
+    for seed in range(_DAGS // 10):
+        rng = random.Random(seed)
+        graph = random_dag(rng, 25)
+        context = random_context(rng)
+        random_clusters(graph, rng, partly=True)
+        before = predicted(graph, context)
+        changed = Refine(budget=1000, seed=seed).run(graph, context)
+        verify(graph)
+        after = predicted(graph, context)
+        assert after < before if changed else after == before, f"seed {seed}"
+        refined += bool(changed)
+    assert refined > _DAGS // 30
 
 
 def test_clone_never_raises_the_predicted_makespan() -> None:
