@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ramiel_backends import sources
 from ramiel_backends.torch import gate, layout
 from ramiel_backends.torch.names import Namespace, clean
@@ -70,9 +72,12 @@ class _File:
         }
         self.outputs = set(computed_outputs(plan.graph))
         self.large: set[str] = set()
+        self.kernels: set[str] = set()
 
     def write(self) -> Source:
         bodies = [self.body(number) for number in range(len(self.makers))]
+        found = self.translator.weights.items()
+        self.kernels = {key for value, key in found if _is_kernel(value)}
         read = {name for body in bodies for name in reads(body)}
         libraries = tuple(used_libraries(read, self.known))
         weight_keys = {
@@ -88,7 +93,7 @@ class _File:
         text = "\n".join(writer.lines) + "\n"
         gate.check_source(text, libraries)
         weights = {
-            key: value.weight
+            key: _channels_last(value.weight) if key in self.kernels else value.weight
             for value, key in self.translator.weights.items()
             if value.weight is not None and (key in read or value in weight_keys)
         }
@@ -130,15 +135,18 @@ class _File:
         writer.lines += self.docstring(number)
         keys = set(self.translator.weights.values())
         bound = [name for name in dict.fromkeys(reads(body)) if name in keys]
-        writer.write(
-            [assign(key, f'weights["{key}"]') for key in bound] or [], 4
-        ) if bound else None
+        if bound:
+            writer.write([assign(key, self.binding(key)) for key in bound], 4)
         writer.text("")
         writer.text("def run(port):", 4)
         writer.write(body, 8)
         writer.text("")
         writer.text("return run", 4)
         writer.text("")
+
+    def binding(self, key: str) -> str:
+        """The expression of a weight; kernels lie in the file with their channels last."""
+        return f'weights["{key}"]' + (".permute(0, 3, 1, 2)" if key in self.kernels else "")
 
     def docstring(self, number: int) -> list[str]:
         """What the worker does, in words and names of ours."""
@@ -236,6 +244,25 @@ class _File:
                     text = layout.string(value.name) + (f", {sample}" if sample else "")
                     yield assign(name, f"port.input({text})")
             yield statement
+
+
+def _is_kernel(value: Value) -> bool:
+    """Whether the weight is the kernel of two-dimensional convolutions and nothing else.
+
+    Torch keeps activations in the layout of the kernel; with channels last its convolutions need
+    not reorder what they read and write.
+    """
+    uses = [use for use in value.uses if isinstance(use.user, Op)]
+    kinds = {(use.user.domain, use.user.kind, use.position) for use in uses}  # type: ignore[union-attr]
+    rank = 0 if value.type is None or value.type.shape is None else len(value.type.shape)
+    return kinds == {("", "Conv", 1)} and rank == 4 and len(uses) == len(value.uses)
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """The kernel as (out, height, width, in), in memory of its own."""
+    out, channels, height, width = tensor.shape
+    type = Type(tensor.dtype, (out, height, width, channels))
+    return Tensor(type, lambda: np.ascontiguousarray(tensor.array.transpose(0, 2, 3, 1)))
 
 
 def _is_large(type: Type | None) -> bool:

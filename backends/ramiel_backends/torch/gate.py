@@ -168,4 +168,4 @@ def _is_hidden_module(node: ast.expr) -> bool:
 
 
 def _is_permitted(attribute: str) -> bool:
-    return not attribute.startswith("_") and attribute not in _FORBIDDEN
+    return not attribute.startswith("_") and attribute not in (*_FORBIDDEN, *MODULES)

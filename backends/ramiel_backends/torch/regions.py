@@ -7,12 +7,21 @@ result it becomes, and scan outputs are collected in a list of that name and sta
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from ramiel_backends.torch import layout
 from ramiel_backends.torch.families._types import NUMPY_TYPES, TORCH_TYPES, one_number
-from ramiel_backends.torch.statements import Break, If, Repeat, Statement, assign, reads
+from ramiel_backends.torch.statements import (
+    Assign,
+    Break,
+    If,
+    Repeat,
+    Statement,
+    assign,
+    names_in,
+    reads,
+)
 from ramiel_backends.torch.translate import Translator
 from ramiel_ir.ir import DType, Graph, Op, Type, Value
 
@@ -121,7 +130,9 @@ class _Regions:
         if checks and self.name(going_on) in variables:  # which are about to change
             inner.append(assign(again := self.translator.names.name("going_on"), test))
             test = again
-        inner += _move(variables, [self.name(value) for value in returned[: len(carried)]])
+        inner = _moved(
+            inner, variables, [self.name(value) for value in returned[: len(carried)]], test
+        )
         used = set(reads(inner))
         head: list[Statement] = []
         if self.name(going) in used:
@@ -140,6 +151,7 @@ class _Regions:
             times = self.times(trip, condition)
             loop = [Repeat(counter if counts else "_", times, (*head, *inner), keep)]
         least = 1 if self.runs_once(trip, condition) else 0
+        start += [assign(name, "[]") for name in scans if name != "_"]
         return [*start, *loop, *self.stack(scans, returned[len(carried) :], least)]
 
     def while_(
@@ -193,7 +205,7 @@ class _Regions:
         scans = self.lists(body.outputs[count:])
         inner = self.ops(body)
         inner += self.collect(body.outputs[count:], scans)
-        inner += _move(variables, [self.name(value) for value in body.outputs[:count]])
+        inner = _moved(inner, variables, map(self.name, body.outputs[:count]))
         used = set(reads(inner))
         counter = self.translator.names.name("step")
         head: list[Statement] = []
@@ -211,6 +223,7 @@ class _Regions:
         times = layout.parse(f"range({length})")
         keep = frozenset((*variables, *scans)) - {"_"}
         loop = Repeat(counter if head else "_", times, (*head, *inner), keep)
+        start += [assign(name, "[]") for name in scans if name != "_"]
         return [*start, loop, *self.stack(scans, body.outputs[count:], self.known_steps(first))]
 
     def known_steps(self, first: Value | None) -> int:
@@ -273,13 +286,37 @@ def _truth(value: Value) -> bool | None:
     return None if number is None else bool(number)
 
 
-def _move(variables: Sequence[str], values: Sequence[str]) -> list[Statement]:
-    """Assignments of all values to the variables, as if at the same time."""
-    pairs = [(a, b) for a, b in zip(variables, values, strict=True) if a != b]
+def _moved(
+    body: Sequence[Statement], variables: Sequence[str], values: Iterable[str], test: str = "True"
+) -> list[Statement]:
+    """The body with all values assigned to the variables, as if at the same time, at its end.
+
+    Where nothing else reads a value, and nothing after it the variable's old one, the op that
+    computes the value assigns the variable itself. `test` is read after the body.
+    """
+    found, values = list(body), list(values)
+    pairs = []
+    for variable, value in zip(variables, values, strict=True):
+        place = _only_maker(found, value)
+        later = set(reads(found[place + 1 :])) if place is not None else set()
+        busy = {value, variable} & {*later, *names_in(layout.parse(test))}
+        if place is None or busy or values.count(value) > 1 or variable in values:
+            pairs.append((variable, value))
+        else:
+            found[place] = replace(found[place], targets=(variable,))
+    pairs = [(a, b) for a, b in pairs if a != b]
     done = [variable for variable, _ in pairs]
     if any(value in done[:index] for index, (_, value) in enumerate(pairs)):
-        return [assign(done, f"({', '.join(value for _, value in pairs)})")]
-    return [assign(variable, value) for variable, value in pairs]
+        return [*found, assign(done, f"({', '.join(value for _, value in pairs)})")]
+    return [*found, *(assign(variable, value) for variable, value in pairs)]
+
+
+def _only_maker(body: Sequence[Statement], name: str) -> int | None:
+    """Where a statement assigns this name and nothing else."""
+    for index, statement in enumerate(body):
+        if isinstance(statement, Assign) and statement.targets == (name,):
+            return index
+    return None
 
 
 def _empty(slice: Type | None, result: Type | None, axis: int) -> str:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ramiel_backends.torch import layout
 
 ROOT = Path(__file__).parents[3]
@@ -93,8 +94,11 @@ def test_depth_and_headers() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "it's", 'say "no"', "both ' and \"", "back\\slash", "new\nline\r", "ключ", "\x00\x7f", "a" * 300],
-)  # fmt: skip
+    (
+        *("", "it's", 'say "no"', "both ' and \"", "back\\slash", "new\nline\r", "\u043a\u043b"),
+        *("\x00\x7f", "a" * 300, "two words " * 30, "\N{GRINNING FACE}\u2028" * 20),
+    ),
+)
 def test_strings(text: str) -> None:
     call = layout.parse(f"port.input({layout.string(text)})")
     lines = layout.assignment(["x"], call, 8)

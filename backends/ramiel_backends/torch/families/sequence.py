@@ -32,7 +32,7 @@ def at(site: Site) -> str:
 @emits("SequenceInsert")
 def insert(site: Site) -> str:
     if not site.has(2):
-        return f"{site[0]} + [{site[1]}]"
+        return f"[*{site[0]}, {site[1]}]"
     return f"sequence.insert({site[0]}, {site[1]}, {site[2]})"
 
 
