@@ -88,9 +88,7 @@ def _is_at_hand(value: Value, reader: Op, cluster: int, home: dict[Op, int]) -> 
     return any(user is not reader and home[user] == cluster for user in value.users())
 
 
-def _clone_into(
-    op: Op, cluster: int, graph: Graph, names: Names, copies: dict[Value, Value]
-) -> Op:
+def _clone_into(op: Op, cluster: int, graph: Graph, names: Names, copies: dict[Value, Value]) -> Op:
     """Add a copy of `op` that reads and joins the `copies` of the cluster; redirect its readers."""
     copy = clone_op(op, copies)
     copy.cluster = cluster

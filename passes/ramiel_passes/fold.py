@@ -78,13 +78,13 @@ class Fold(Pass):
 
     def _checked(self, value: Value, array: Any) -> Array:
         """The array if it is what the value's type says, and not too large."""
-        array = np.asarray(array)
+        result: Array = np.asarray(array)
         assert value.type is not None
-        if DType.from_numpy(array.dtype) is not value.type.element:
-            raise RamielError(f"{value.op}: onnx.reference gives it the type {array.dtype}")
-        if array.size > self.max_elements:
-            raise RamielError(f"{value.op}: it has {array.size} elements")
-        return array
+        if DType.from_numpy(result.dtype) is not value.type.element:
+            raise RamielError(f"{value.op}: onnx.reference gives it the type {result.dtype}")
+        if result.size > self.max_elements:
+            raise RamielError(f"{value.op}: it has {result.size} elements")
+        return result
 
     def _is_small(self, op: Op, type: Type | None) -> bool:
         if type is None or type.kind != "tensor" or not isinstance(type.element, DType):
