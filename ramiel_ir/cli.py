@@ -30,6 +30,7 @@ app = typer.Typer(
     help="Turn an ONNX model into a package that runs its branches in parallel on CPU workers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 zoo_app = typer.Typer(help="The models that come with ramiel-ir.", no_args_is_help=True)

@@ -581,6 +581,17 @@ class Graph:
         assert len(ops) == len(self.ops) and set(ops) == set(self.ops)
         self.ops = list(ops)
 
+    def replace(self, replacements: Mapping[Op, Op]) -> None:
+        """Put new ops in the places of old ones; each result takes over the uses of its like."""
+        for old, new in replacements.items():
+            for before, after in zip(old.results, new.results, strict=True):
+                if before is not None and after is not None:
+                    before.replace_all_uses(after)
+            new.graph = self
+        places = [replacements.get(op, op) for op in self.ops]
+        self.erase(*replacements)
+        self.ops = places
+
     def erase(self, *ops: Op) -> None:
         """Remove ops that nobody reads. Raises `ModelError` for one that still has uses."""
         going = set(ops)

@@ -1,6 +1,7 @@
 """The passes that come with ramiel-ir; each is imported when it is first asked for."""
 
 PASSES = {
+    "absorb": "ramiel_passes.absorb:Absorb",
     "clone": "ramiel_passes.clone:Clone",
     "cluster": "ramiel_passes.cluster:Cluster",
     "dce": "ramiel_passes.dce:Dce",
