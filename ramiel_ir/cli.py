@@ -49,7 +49,9 @@ Model = Annotated[
 ]
 Passes = Annotated[
     str | None,
-    typer.Option(help="Pipeline, such as cluster,merge{max-clusters=2}.", show_default="default"),
+    typer.Option(
+        help="Pipeline, such as cluster,merge{max-clusters=2}.", show_default="fold to gate"
+    ),
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Workers of the plan.", show_default="usable cores")
@@ -94,6 +96,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
         sys.exit(1)
+    except OSError as error:
+        if _debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _version(asked: bool) -> None:
@@ -116,6 +123,11 @@ def _root(
 # Reading what the options say ---------------------------------------------------------------------
 
 
+def _size(text: str) -> int | str:
+    """A dimension: a number, or else the name of a symbol."""
+    return int(text) if text.isdecimal() else text
+
+
 def _named(texts: list[str] | None, what: str) -> dict[str, list[str]]:
     found = {}
     for text in texts or []:
@@ -128,19 +140,19 @@ def _named(texts: list[str] | None, what: str) -> dict[str, list[str]]:
 
 def _shapes(texts: list[str] | None) -> dict[str, list[int | str]]:
     return {
-        name: [int(dim) if dim.lstrip("-").isdigit() else dim for dim in dims]
-        for name, dims in _named(texts, "--input-shape").items()
+        name: [_size(dim) for dim in dims] for name, dims in _named(texts, "--input-shape").items()
     }
 
 
 def _ranges(texts: list[str] | None) -> dict[str, tuple[float, float]]:
-    try:
-        return {
-            name: (float(limits[0]), float(limits[1]))
-            for name, limits in _named(texts, "--input-range").items()
-        }
-    except (ValueError, IndexError):
-        raise UsageError("--input-range takes NAME:LO,HI") from None
+    found = {}
+    for name, limits in _named(texts, "--input-range").items():
+        try:
+            low, high = map(float, limits)
+        except ValueError:
+            raise UsageError("--input-range takes NAME:LO,HI") from None
+        found[name] = (low, high)
+    return found
 
 
 def _read(model: str, shapes: list[str] | None, external: list[Path] | None = None) -> Graph:
@@ -151,7 +163,10 @@ def _read(model: str, shapes: list[str] | None, external: list[Path] | None = No
         return driver.read(model, input_shapes=_shapes(shapes), allow_external=external or ())
     data = sys.stdin.buffer.read()
     if data.lstrip()[:5] == b"graph" or data.lstrip()[:2] == b"//":
-        return ir_file.parse_with_weights(data.decode(), Path(), what="stdin")
+        if shapes:
+            raise UsageError("the shapes of IR are fixed; give them when reading the model")
+        text = data.decode(errors="replace")
+        return ir_file.parse_with_weights(text, Path(), what="stdin")
     return driver.read(parse_model(data, "stdin"), input_shapes=_shapes(shapes))
 
 
@@ -371,15 +386,10 @@ def run(
     from ramiel_ir.artifact import load
     from ramiel_ir.inputs import read_inputs, write_outputs
 
-    manifest_file = folder / "manifest.json"
-    names = (
-        [entry["name"] for entry in json.loads(manifest_file.read_text())["inputs"]]
-        if manifest_file.is_file()
-        else []
-    )
     seconds: list[float] = []
     with load(folder, isolation=None if isolation is None else isolation.value) as model:
-        given = read_inputs(inputs, names)
+        manifest = json.loads((folder / "manifest.json").read_text())  # load has verified it
+        given = read_inputs(inputs, [entry["name"] for entry in manifest["inputs"]])
         with _progress("running", repeat) as advance:
             for _ in range(repeat):
                 start = time.perf_counter()
@@ -397,7 +407,7 @@ def run(
         print(f"{repeat} runs: min {low:.3f} ms, median {middle:.3f} ms", file=sys.stderr)
 
 
-@app.command()
+@app.command(short_help="Check the backends against the reference.")
 def compare(
     model: Model,
     backends: Backends = "torch,ort",
@@ -420,6 +430,8 @@ def compare(
 
     try:
         counts = [int(count) for count in workers.split(",")]
+        if min(counts) < 1:
+            raise ValueError
     except ValueError:
         raise UsageError(f"--workers takes numbers separated by commas, not {workers!r}") from None
     graph = _read(model, input_shape, allow_external)
@@ -450,7 +462,7 @@ def compare(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(short_help="Measure our plans and the peers.")
 def bench(
     model: Model,
     backends: Backends = "torch,ort",
@@ -501,7 +513,7 @@ def _bench_row(row: Any) -> list[str]:
     ]
 
 
-@app.command()
+@app.command(short_help="Measure costs on this machine.")
 def profile(
     model: Model,
     output: Annotated[Path, typer.Option("-o", "--output", help="The .json file to write.")],
@@ -528,7 +540,7 @@ def profile(
     )
 
 
-@app.command()
+@app.command(short_help="Compile, compare and measure some models.")
 def demo(
     models: Annotated[list[str], typer.Argument(help="Models, as for compile.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where artifacts go.")],
@@ -586,7 +598,7 @@ def _latency(row: Any) -> str:
     return row.failure or f"{row.median:.1f} ± {row.spread * row.median:.1f}"
 
 
-@app.command()
+@app.command(short_help="Describe a model.")
 def inspect(
     model: Model,
     workers: Workers = None,
@@ -633,7 +645,7 @@ def inspect(
             print(f"{title}: {section}")
 
 
-@app.command()
+@app.command(short_help="List the ops a backend can emit.")
 def ops(
     backend: Annotated[str, typer.Option(help="The backend whose table to list.")] = "torch",
     as_json: AsJson = False,
@@ -649,7 +661,7 @@ def ops(
         print(f"{name:<40}{', '.join(map(str, versions))}")
 
 
-@zoo_app.command("list")
+@zoo_app.command("list", short_help="List the models.")
 def zoo_list(as_json: AsJson = False) -> None:
     """List the models: name, source, ops, parameters, parallelism (analytic costs)."""
     from ramiel_ir import registry
@@ -697,9 +709,9 @@ def zoo_build(
 
     builder = registry.MODELS.get(name, "zoo model")
     given = {
-        "batch": _size(batch),
+        "batch": batch and _size(batch),
         "image_size": image_size,
-        "sequence_length": _size(sequence_length),
+        "sequence_length": sequence_length and _size(sequence_length),
         "seed": seed,
         "opset": opset,
     }
@@ -710,10 +722,6 @@ def zoo_build(
             raise UsageError(f"{name} has no {key.replace('_', '-')}; it has {', '.join(known)}")
     with _progress("building"):
         save_model(builder(**options), output)
-
-
-def _size(text: str | None) -> int | str | None:
-    return int(text) if text is not None and text.isdigit() else text
 
 
 if __name__ == "__main__":
