@@ -25,7 +25,16 @@ import numpy as np
 from ramiel_ir import registry
 from ramiel_ir.artifact import write_artifact
 from ramiel_ir.costs import Costs
-from ramiel_ir.driver import Compilation, Source, make_context, plan_model, read, usable_cores
+from ramiel_ir.driver import (
+    SIMPLIFY,
+    Compilation,
+    Source,
+    make_context,
+    parallel_pipeline,
+    plan_model,
+    read,
+    usable_cores,
+)
 from ramiel_ir.errors import RamielError
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import Graph
@@ -235,11 +244,10 @@ def ours(
         plans: dict[str, Compilation] = {}
         for backend in backends:
             context = make_context(workers=workers, costs=costs, backend=backend)
-            parallel = f"fold,dce,cluster,merge{{max-clusters={context.workers}}},clone"
             wanted: list[tuple[str, str | None, int | None]] = [
-                ("sequential, 1 thread", "fold,dce,sequential", 1),
-                (f"sequential, {context.cores} threads", "fold,dce,sequential", context.cores),
-                (f"parallel, {context.workers} workers", parallel, None),
+                ("sequential, 1 thread", f"{SIMPLIFY},sequential", 1),
+                (f"sequential, {context.cores} threads", f"{SIMPLIFY},sequential", context.cores),
+                (f"parallel, {context.workers} workers", parallel_pipeline(context.workers), None),
                 ("default (gated)", None, None),
             ]
             for title, passes, threads in wanted:

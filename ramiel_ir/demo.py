@@ -11,7 +11,15 @@ from ramiel_ir.artifact import write_artifact
 from ramiel_ir.bench import Contestant, Measurement, measure
 from ramiel_ir.compare import Comparison, Reference, check
 from ramiel_ir.costs import work
-from ramiel_ir.driver import Compilation, make_context, plan_model, read
+from ramiel_ir.driver import (
+    SIMPLIFY,
+    Compilation,
+    default_pipeline,
+    make_context,
+    parallel_pipeline,
+    plan_model,
+    read,
+)
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.pipeline import PassManager
 
@@ -64,14 +72,13 @@ def show(
         parts: list[tuple[str, Compilation, bool, Comparison, list[Contestant]]] = []
         for backend in backends:
             context = make_context(workers=workers, backend=backend)
-            parallel = f"fold,dce,cluster,merge{{max-clusters={workers}}},clone"
             plans = [
                 plan_model(graph, backend=backend, passes=passes, context=context, threads=threads)
                 for passes, threads in (
-                    ("fold,dce,sequential", 1),
-                    ("fold,dce,sequential", context.cores),
-                    (parallel, None),
-                    (f"{parallel},gate", None),
+                    (f"{SIMPLIFY},sequential", 1),
+                    (f"{SIMPLIFY},sequential", context.cores),
+                    (parallel_pipeline(workers), None),
+                    (default_pipeline(workers), None),
                 )
             ]
             contestants = []

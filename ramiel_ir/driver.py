@@ -100,9 +100,18 @@ def make_context(
     )
 
 
+SIMPLIFY = "fold,dce,absorb"
+"""The passes that make less work, whatever the plan."""
+
+
+def parallel_pipeline(workers: int) -> str:
+    """The passes of the best parallel plan for so many workers, whether it wins or not."""
+    return f"{SIMPLIFY},cluster,merge{{max-clusters={workers}}},clone,refine"
+
+
 def default_pipeline(workers: int) -> str:
     """The passes that `compile` runs unless it is told others."""
-    return f"fold,dce,cluster,merge{{max-clusters={workers}}},clone,gate"
+    return f"{parallel_pipeline(workers)},gate"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from ramiel_ir.artifact import load, write_artifact
 from ramiel_ir.backend import Backend, find_backend
 from ramiel_ir.costs import AnalyticCosts, Costs, value_bytes
-from ramiel_ir.driver import make_context, read, usable_cores
+from ramiel_ir.driver import SIMPLIFY, make_context, read, usable_cores
 from ramiel_ir.errors import UsageError
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import DType, Graph, Op, Type, Value
@@ -106,7 +106,7 @@ def profile(
     given = dict(inputs) if inputs is not None else random_inputs(original, seed=seed)
     graph = emitter.prepare(original, context)
     emitter.check(graph)
-    PassManager.parse("fold,dce,sequential", context).run(graph)
+    PassManager.parse(f"{SIMPLIFY},sequential", context).run(graph)
     cores = usable_cores()
     alone = emitter.profile(graph, given, 1, rounds)
     together = emitter.profile(graph, given, cores, rounds) if cores > 1 else alone

@@ -66,15 +66,14 @@ def _absorb(graph: Graph, names: Names, op: Op, conv: Op) -> Op:
     scale, shift, mean, variance = (_data(value).astype(np.float64) for value in op.operands[1:5])
     factor = scale / np.sqrt(variance + op.attribute("epsilon", 1e-5))
     kernels = _data(conv.operand(1))
+    dtype = kernels.dtype
     bias = _data(conv.operand(2)) if conv.operand(2) is not None else np.zeros(len(kernels))
     scaled = kernels * factor.reshape(-1, *[1] * (kernels.ndim - 1))
     moved = factor * (bias - mean) + shift
     result = op.writes[0]
     weights = [
-        graph.add_weight(
-            names.fresh(f"{result.name}.{what}"), Tensor.of(data.astype(kernels.dtype))
-        )
-        for what, data in (("weight", scaled), ("bias", moved))
+        graph.add_weight(names.fresh(f"{result.name}.{what}"), Tensor.of(data))
+        for what, data in (("weight", scaled.astype(dtype)), ("bias", moved.astype(dtype)))
     ]
     return Op(
         "Conv",

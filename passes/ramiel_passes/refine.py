@@ -34,7 +34,7 @@ class Refine(Pass):
     """
 
     name = "refine"
-    budget: int = 1_000_000
+    budget: int = 400_000
     seconds: float | None = None
     seed: int = 0
 
