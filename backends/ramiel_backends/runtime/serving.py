@@ -15,7 +15,7 @@ from .channel import Reader, Writer
 from .errors import Aborted
 from .manifest import Manifest
 from .memory import ABORT, Arena, Board, Channels
-from .ports import LocalQueue, Receiver, Sender, SharedPort
+from .ports import LocalQueue, Receiver, Sender, SharedPort, Waiter
 from .semaphore import spins_for
 from .source import describe
 
@@ -90,7 +90,9 @@ class Child:
             backend.start(self._wiring.threads[worker])
             with backend.guard():
                 run = backend.worker(self._folder, worker)
-                ports = [self._port(worker, slot) for slot in range(self._wiring.in_flight)]
+                waiter = Waiter(self._board.flags, self._spins)
+                slots = range(self._wiring.in_flight)
+                ports = [self._port(worker, slot, waiter) for slot in slots]
         except BaseException as error:
             self._report({"unable": f"worker {worker}: {describe(error)}"})
             os._exit(1)
@@ -124,7 +126,7 @@ class Child:
                 board.done[slot][worker].post()
                 request += 1
 
-    def _port(self, worker: int, slot: int) -> SharedPort:
+    def _port(self, worker: int, slot: int, waiter: Waiter) -> SharedPort:
         """What a worker sees of one slot."""
         board, channels, samples = self._board, self._channels, range(self._wiring.samples)
         senders: dict[int, Any] = {}
@@ -137,7 +139,7 @@ class Child:
                 senders[number] = Sender(self._writer(index, message.bytes or 0), posted)
             elif message.target == worker:
                 reader = self._reader(index)
-                receivers[number] = Receiver(reader, posted, board.flags, self._spins)
+                receivers[number] = Receiver(reader, posted, board.flags, waiter)
         inputs = [
             {name: self._reader(i) for name, i in channels.input_numbers(slot, sample).items()}
             for sample in samples

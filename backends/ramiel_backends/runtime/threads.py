@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -20,9 +20,54 @@ from .backend import Backend, convert, find_backend
 from .engine import GRACE, Engine, Sample
 from .errors import Aborted, ArtifactError, WorkerError, WorkerTimeout
 from .manifest import Manifest
-from .ports import ThreadPort
 from .source import describe
 from .turns import remaining
+
+ABORTED: Any = object()
+"""Sent in place of a message to whoever waits for one that will not come."""
+
+
+class ThreadPort:
+    """One request of a set of threads; a message is the object itself.
+
+    All workers share it. `abort` may be called at any time and by anybody: every `receive` that
+    still waits, and every later one, unwinds its worker.
+    """
+
+    def __init__(self, messages: int, samples: int) -> None:
+        self._queues: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(messages)]
+        self.inputs: Sequence[Mapping[str, Any]] = ()
+        self.outputs: list[dict[str, Any]] = [{} for _ in range(samples)]
+
+    def input(self, name: str, sample: int = 0) -> Any:
+        """A model input."""
+        return self.inputs[sample][name]
+
+    def send(self, number: int, value: Any) -> None:
+        """Send message `number`."""
+        self._queues[number].put(value)
+
+    def receive(self, number: int) -> Any:
+        """Wait for message `number`."""
+        value = self._queues[number].get()
+        if value is ABORTED:
+            raise Aborted
+        return value
+
+    def output(self, name: str, value: Any, sample: int = 0) -> None:
+        """Hand over a model output."""
+        self.outputs[sample][name] = value
+
+    def clear(self) -> None:
+        """Let go of the values of a finished request."""
+        self.inputs = ()
+        for outputs in self.outputs:
+            outputs.clear()
+
+    def abort(self) -> None:
+        """Unwind every worker that waits for a message, now or later."""
+        for queue in self._queues:
+            queue.put(ABORTED)
 
 
 class _Request:

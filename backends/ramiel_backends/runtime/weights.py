@@ -68,7 +68,7 @@ class Weights(Mapping[str, Any]):
                 header = json.loads(file.read(size))
                 self._notes = header.pop("__metadata__", {})
                 self._entries = header
-            except (ValueError, AttributeError, MemoryError, OverflowError) as error:
+            except (ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
                 raise ArtifactError(f"{path} is damaged: {error}") from error
             # Copy on write: torch wants memory that may be written.
             self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

@@ -12,16 +12,15 @@ import pytest
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    """Fail where a test leaves a process, a file descriptor or a file in /dev/shm behind."""
+    """Fail where a test leaves a process or a file descriptor behind."""
     before = _held()
     yield
     eventually(lambda: _held() == before, lambda: f"{_held()} is not {before}")
 
 
-def _held() -> tuple[list[int], int, list[str]]:
+def _held() -> tuple[list[int], int]:
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
-    shared = sorted(path.name for path in Path("/dev/shm").iterdir())
-    return children(os.getpid()), descriptors, shared
+    return children(os.getpid()), descriptors
 
 
 def children(pid: int) -> list[int]:

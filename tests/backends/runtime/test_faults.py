@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,8 @@ def mood(number: int) -> dict[str, object]:
 
 def pids(model: Model) -> list[int]:
     """The model's children."""
-    return model._engine.pids
+    engine: Any = model._engine
+    return list(engine.pids)
 
 
 def test_exception(moody: Path) -> None:
@@ -267,6 +269,15 @@ def test_fork_of_the_caller_leaves_the_model_alone(moody: Path) -> None:
     printed, complaints = finish(process)
     assert complaints == ""
     assert "before a fork" in printed and printed.split()[-1] == "13.0"
+
+
+def test_shared_memory_has_no_name(moody: Path) -> None:
+    with load(moody, "process") as model:
+        assert right(model)
+        for pid in (os.getpid(), *pids(model)):
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            assert "memfd:ramiel-arena (deleted)" in maps
+            assert "/dev/shm/" not in maps
 
 
 def test_idle_workers_take_no_time(moody: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,14 @@ def test_submitted_requests_run_in_order(tmp_path: Path, isolation: Any, in_flig
     folder = write(tmp_path / "out", SLOW, **SLOW_FIELDS, in_flight=in_flight)
     with load(folder, isolation) as model:
         done: list[int] = []
+
+        def remember(n: int, _: Any) -> None:
+            done.append(n)
+
         futures = []
         for n in range(12):
             futures.append(model.submit({"x": np.array([n], np.float32)}))
-            futures[-1].add_done_callback(lambda _, n=n: done.append(n))
+            futures[-1].add_done_callback(partial(remember, n))
         last = model.run({"x": np.array([99], np.float32)})
         assert [future.result()["y"][0] for future in futures] == [10 * n for n in range(12)]
         assert last["seen"].tolist() == [*range(12), 99]

@@ -57,10 +57,10 @@ def same(a: Any, b: Any) -> bool:
     if a is None or b is None or isinstance(a, list):
         return type(a) is type(b) and (a is None or (all(map(same, a, b)) and len(a) == len(b)))
     if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and a.shape == b.shape and raw(a) == raw(b)
+        return bool(a.dtype == b.dtype and a.shape == b.shape and raw(a) == raw(b))
     if a.dtype.kind == "O":
-        return a.shape == b.shape and a.tolist() == b.tolist()
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        return bool(a.shape == b.shape and a.tolist() == b.tolist())
+    return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
 
 
 def raw(tensor: Any) -> bytes:
