@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,8 +33,8 @@ _DTYPES = {
     "bfloat16": DType.BF16,
     "string": DType.STRING,
     "bool": DType.BOOL,
-    **{f"int{bits}": DType[f"I{bits}"] for bits in (4, 8, 16, 32, 64)},
-    **{f"uint{bits}": DType[f"U{bits}"] for bits in (4, 8, 16, 32, 64)},
+    **{f"int{bits}": DType[f"I{bits}"] for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": DType[f"U{bits}"] for bits in (8, 16, 32, 64)},
     **{f"float8{kind}": DType[f"F8{kind.upper()}"] for kind in ("e4m3fn", "e4m3fnuz", "e5m2")},
     "float8e5m2fnuz": DType.F8E5M2FNUZ,
 }
@@ -153,6 +154,14 @@ def _type(text: str, shape: Sequence[Any] = ()) -> Type | None:
 
 def check(graph: Graph) -> None:
     """Raise `UnsupportedOpError` for the ops that ONNX Runtime does not run."""
+    for value in (*graph.inputs, *graph.outputs):
+        element = None if value.type is None else _element(value.type)
+        if element is not None and element not in _DTYPES.values():
+            where = "an input" if value in graph.inputs else "an output"
+            raise UnsupportedOpError(
+                f"onnxruntime's Python API cannot carry {value}, {where} of type {element.text}",
+                hint="give the model a Cast beside it",
+            )
     if isinstance(graph, FusedGraph) or not graph.ops:
         return  # ONNX Runtime wrote it
     with tempfile.TemporaryDirectory() as folder:
@@ -161,6 +170,11 @@ def check(graph: Graph) -> None:
         return
     refuse("ort", _guilty(graph.ops))
     raise UnsupportedOpError(f"onnxruntime cannot load the model: {reason}")
+
+
+def _element(type: Type) -> DType | None:
+    element = type.element
+    return _element(element) if isinstance(element, Type) else element
 
 
 def _guilty(ops: Iterable[Op]) -> list[tuple[Op, str]]:
@@ -187,8 +201,14 @@ def _complaint(
     except RamielError:
         raise
     except Exception as error:
-        return " ".join(str(error).split(" : ", 3)[-1].split())
+        return _reason(error)
     return None
+
+
+def _reason(error: Exception) -> str:
+    """What onnxruntime says, without its codes and the name of our temporary file."""
+    text = " ".join(str(error).split(" : ", 3)[-1].split())
+    return re.sub(r"^Load model from \S+ failed: ?", "", text)
 
 
 def fuse(graph: Graph) -> FusedGraph | No:
@@ -207,7 +227,7 @@ def fuse(graph: Graph) -> FusedGraph | No:
             ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             plain = read_onnx(fused_path)
         except Exception as error:
-            return No(f"onnxruntime cannot fuse it: {error}")
+            return No(f"onnxruntime cannot fuse it: {_reason(error)}")
         # Read now what the folder holds.
         for value in plain.weights:
             assert value.weight is not None and value.weight.array is not None

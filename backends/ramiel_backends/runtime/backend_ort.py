@@ -254,7 +254,8 @@ class _Bound:
         self._dynamic: list[tuple[int, str]] = []
         for index, value in enumerate(session.get_outputs()):
             result = None
-            if all(isinstance(dim, int) for dim in value.shape):
+            # An unknown rank is described as rank 0.
+            if value.shape and all(isinstance(dim, int) for dim in value.shape):
                 onnx_type = _element(value.type)
                 result = ort.OrtValue.ortvalue_from_shape_and_type(value.shape, onnx_type)
                 self._binding.bind_ortvalue_output(value.name, result)

@@ -12,13 +12,13 @@ import onnxruntime as ort
 
 from ramiel_backends.ort.backend import OrtBackend
 from ramiel_ir import artifact
+from ramiel_ir.compare import deviation
 from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.ir import DType, Graph, Type, Value
 from ramiel_ir.onnx_io import to_onnx
 from ramiel_ir.pipeline import Context, PassManager
 from ramiel_ir.plan import Plan, make_plan, simulate
 
-RTOL, ATOL = 1e-3, 1e-5
 F32 = DType.F32
 
 
@@ -69,25 +69,8 @@ def assert_close(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Names, types, shapes, and numbers within the one tolerance of the project."""
     assert list(found) == list(expected)
     for name, right in expected.items():
-        _assert_close(name, found[name], right)
-
-
-def _assert_close(name: str, left: Any, right: Any) -> None:
-    if isinstance(right, list):
-        assert isinstance(left, list) and len(left) == len(right), name
-        for item, other in zip(left, right, strict=True):
-            _assert_close(name, item, other)
-        return
-    if right is None:
-        assert left is None, name
-        return
-    left, right = np.asarray(left), np.asarray(right)
-    assert (left.dtype, left.shape) == (right.dtype, right.shape), name
-    if right.dtype.kind == "f" and right.size:
-        most = RTOL * float(np.abs(right).max()) + ATOL
-        assert float(np.abs(left - right).max()) <= most, name
-    else:
-        assert left.tolist() == right.tolist(), name
+        found_deviation = deviation(right, found[name])
+        assert found_deviation.agrees, f"{name}: {found_deviation.reason}"
 
 
 def random_inputs(graph: Graph, seed: int = 0, **dims: int) -> dict[str, Any]:
