@@ -1,0 +1,143 @@
+"""How a worker in a child process meets the rest of the world."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from .channel import STAMP, Reader, Writer
+from .errors import Aborted
+from .memory import ABORT, EPOCH
+from .semaphore import SLICE, Semaphore
+
+_LOOK = 0.02
+"""Seconds after which a thread that waits for another one looks at the abort flag."""
+
+
+class Sender:
+    """The sending end of a message to another process."""
+
+    __slots__ = ("_post", "_write")
+
+    def __init__(self, writer: Writer, posted: Semaphore) -> None:
+        self._write, self._post = writer.write, posted.post
+
+    def send(self, value: Any) -> None:
+        """Copy `value` into the message's slot, then say so."""
+        self._write(value)
+        self._post()
+
+
+class Waiter:
+    """How one worker waits for messages: it spins for a short while, which catches most, then blocks.
+
+    Spinning pays only on a core of one's own. A worker that spun in vain and meanwhile was taken off
+    its core by the scheduler blocks at once for the next `REST` waits: on a busy machine that makes
+    a hand-over several times faster, since whoever sleeps is preferred when woken.
+    """
+
+    REST = 64
+
+    def __init__(self, flags: memoryview, spins: int) -> None:
+        self._flags, self._spins = flags, spins
+        self._rest = 0
+        self._evictions = 0
+
+    def wait(self, posted: Semaphore) -> None:
+        """Take a token from `posted`; Aborted when the request is."""
+        if self._rest:
+            self._rest -= 1
+        elif self._spins:
+            attempt = posted.try_acquire
+            for _ in range(self._spins):
+                if not attempt():
+                    return
+            evictions = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+            if evictions != self._evictions:
+                self._evictions, self._rest = evictions, self.REST
+        while not posted.acquire(SLICE):
+            if self._flags[ABORT]:
+                raise Aborted
+
+
+class Receiver:
+    """The receiving end of a message from another process."""
+
+    __slots__ = ("_flags", "_posted", "_read", "_try", "_wait")
+
+    def __init__(
+        self, reader: Reader, posted: Semaphore, flags: memoryview, waiter: Waiter
+    ) -> None:
+        self._read, self._try = reader.read, posted.try_acquire
+        self._posted, self._flags, self._wait = posted, flags, waiter.wait
+
+    def receive(self) -> Any:
+        """Wait for the message; its value lies in the slot until the request is finished."""
+        if self._try():
+            self._wait(self._posted)
+        if self._flags[ABORT]:
+            raise Aborted
+        return self._read()
+
+
+class LocalQueue:
+    """A message between two threads of one child; what an aborted request left is skipped."""
+
+    __slots__ = ("_flags", "_queue")
+
+    def __init__(self, flags: memoryview) -> None:
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self._flags = flags
+
+    def send(self, value: Any) -> None:
+        """Send `value` itself."""
+        self._queue.put((self._flags[EPOCH], value))
+
+    def receive(self) -> Any:
+        """Wait for the message."""
+        while True:
+            try:
+                epoch, value = self._queue.get(timeout=_LOOK)
+            except Empty:
+                epoch = -1
+            if self._flags[ABORT]:
+                raise Aborted
+            if epoch == self._flags[EPOCH]:
+                return value
+
+
+class SharedPort:
+    """One slot of a worker in a child process. Methods are looked up once, when it is built."""
+
+    def __init__(
+        self,
+        senders: Mapping[int, Any],
+        receivers: Mapping[int, Any],
+        inputs: Sequence[Mapping[str, Reader]],
+        outputs: Sequence[Mapping[str, Writer]],
+    ) -> None:
+        self._send = {number: sender.send for number, sender in senders.items()}
+        self._receive = {number: receiver.receive for number, receiver in receivers.items()}
+        self._inputs = inputs
+        self._outputs = outputs
+        self.request = 0
+
+    def input(self, name: str, sample: int = 0) -> Any:
+        """A model input."""
+        return self._inputs[sample][name].read()
+
+    def send(self, number: int, value: Any) -> None:
+        """Send message `number`."""
+        self._send[number](value)
+
+    def receive(self, number: int) -> Any:
+        """Wait for message `number`."""
+        return self._receive[number]()
+
+    def output(self, name: str, value: Any, sample: int = 0) -> None:
+        """Hand over a model output, stamped with the request it belongs to."""
+        writer = self._outputs[sample][name]
+        writer.write(value)
+        writer.header[STAMP] = self.request + 1
