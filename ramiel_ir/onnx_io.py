@@ -341,6 +341,7 @@ class _Writer:
     def __init__(self, opsets: Mapping[str, int]) -> None:
         self.opsets = dict(opsets) or {"": 21}
         self.values: dict[Value, onnx_ir.Value] = {}
+        self.names: set[str] = set()
 
     def model(
         self,
@@ -387,6 +388,14 @@ class _Writer:
             name=name,
         )
 
+    def node_name(self, op: Op) -> str:
+        """The op's name, or its result's where it has none or another node has it already."""
+        name = op.name if op.name and op.name not in self.names else op.label.removeprefix("%")
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        return name
+
     def node(self, op: Op) -> onnx_ir.Node:
         attributes = [_onnx_attribute(name, attr) for name, attr in op.attributes.items()]
         for name, region in op.regions.items():
@@ -405,7 +414,7 @@ class _Writer:
             [None if value is None else self.values[value] for value in op.operands],
             attributes,
             outputs=results,
-            name=op.name or op.label.lstrip("%"),
+            name=self.node_name(op),
             metadata_props={} if op.cluster is None else {CLUSTER_KEY: str(op.cluster)},
         )
 
