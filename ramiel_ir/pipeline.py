@@ -7,6 +7,8 @@ back as its own spec: `str(Merge(max_clusters=4)) == "merge{max-clusters=4}"`.
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 import time
 import types
 import typing
@@ -23,6 +25,9 @@ from ramiel_ir.lexer import Lexer
 
 if TYPE_CHECKING:
     from ramiel_ir.plan import Plan
+
+
+_PLAIN_OPTION = re.compile(r"[\w.+-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -106,16 +111,21 @@ class PlanPass(Option):
 
 
 def _spell(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if value is None or isinstance(value, bool) else str(value)
+    return text if _PLAIN_OPTION.fullmatch(text) else json.dumps(text)
 
 
 def _convert(text: str, hint: Any, fail: Callable[[str], RamielError]) -> Any:
-    choices = [arg for arg in typing.get_args(hint) if arg is not types.NoneType] or [hint]
-    kind = choices[0]
-    if typing.get_origin(hint) is typing.Literal:
+    kind = hint
+    if types.NoneType in typing.get_args(hint):
+        if text == "none":
+            return None
+        kind = next(arg for arg in typing.get_args(hint) if arg is not types.NoneType)
+    if typing.get_origin(kind) is typing.Literal:
+        choices = typing.get_args(kind)
         if text in choices:
             return text
-        raise fail(f"expected one of {', '.join(map(str, choices))}")
+        raise fail(f"expected one of {', '.join(choices)}")
     if kind is bool:
         if text in ("true", "false"):
             return text == "true"
@@ -147,13 +157,18 @@ def parse_pipeline(
         except KeyError:
             known = ", ".join(names())
             raise lexer.fail(f"unknown pass {name!r}; there are: {known}", offset) from None
-        steps.append(cls.parse_options(dict(_options(lexer))))
+        options: dict[str, tuple[str, Callable[[str], RamielError]]] = {}
+        for option, given, at in _options(lexer):
+            if option in options:
+                raise lexer.fail(f"the option {option!r} is given twice", at)
+            options[option] = given
+        steps.append(cls.parse_options(options))
         if isinstance(steps[-1], Pass) and any(isinstance(step, PlanPass) for step in steps):
             raise lexer.fail(f"{name} works on graphs and must come before all plan passes", offset)
     return steps
 
 
-def _options(lexer: Lexer) -> Iterator[tuple[str, tuple[str, Callable[[str], RamielError]]]]:
+def _options(lexer: Lexer) -> Iterator[tuple[str, tuple[str, Callable[[str], RamielError]], int]]:
     if not lexer.accept("{"):
         return
     while True:
@@ -168,7 +183,7 @@ def _options(lexer: Lexer) -> Iterator[tuple[str, tuple[str, Callable[[str], Ram
         def fail(message: str, at: int = offset, value: int = value) -> RamielError:
             return lexer.fail(message, at if "no option" in message else value)
 
-        yield name, (text, fail)
+        yield name, (text, fail), offset
         if lexer.accept("}"):
             return
         lexer.expect(",")
@@ -217,16 +232,18 @@ class PassManager:
         """
         if self.verify_each:
             verify(graph)
+        done = len(self.steps)
         for step in self.passes:
             if isinstance(step, Pass):
                 start = time.perf_counter()
                 outcome = self._guard(step, partial(step.run, graph, self.context))
-                self._record(step, bool(outcome), outcome, time.perf_counter() - start)
+                seconds = time.perf_counter() - start
                 if self.verify_each:
                     self._guard(step, partial(verify, graph))
+                self._record(step, bool(outcome), outcome, seconds)
                 if self.after is not None:
                     self.after(step, graph, bool(outcome))
-        return any(step.changed for step in self.steps)
+        return any(step.changed for step in self.steps[done:])
 
     def run_plan(self, plan: Plan) -> Plan:
         """Run the plan passes; the last plan."""
@@ -234,11 +251,12 @@ class PassManager:
             start = time.perf_counter()
             outcome = self._guard(step, partial(step.run, plan, self.context))
             changed = not isinstance(outcome, No) and outcome is not plan
-            self._record(step, changed, outcome, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
             if changed:
                 plan = outcome
                 if self.verify_each:
                     self._guard(step, plan.verify)
+            self._record(step, changed, outcome, seconds)
         return plan
 
     def _record(self, step: Option, changed: bool, outcome: object, seconds: float) -> None:
@@ -249,7 +267,7 @@ class PassManager:
         try:
             return action()
         except RamielError as error:
-            before = [done.spec for done in self.steps if done.spec != str(step)]
+            before = [done.spec for done in self.steps]
             raise PassError(
                 f"{step} failed: {error}, after [{', '.join(before)}]", hint=error.hint
             ) from error

@@ -56,11 +56,10 @@ class Registry:
 
     def get(self, name: str, what: str) -> Any:
         """The thing called `name`; `UsageError` with the known names when there is none."""
-        try:
-            return self.find(name)
-        except KeyError:
+        if name not in self._load():
             known = ", ".join(self.names()) or "none"
-            raise UsageError(f"unknown {what} {name!r}; there are: {known}") from None
+            raise UsageError(f"unknown {what} {name!r}; there are: {known}")
+        return self.find(name)
 
 
 PASSES = Registry("ramiel_ir.passes")
