@@ -327,6 +327,28 @@ def test_a_script_without_a_main_guard(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("[13.]\n", "", 0)
 
 
+NOTEBOOK = """
+import nbclient, nbformat
+cell = nbformat.v4.new_code_cell({cell!r})
+notebook = nbformat.v4.new_notebook(cells=[cell])
+nbclient.NotebookClient(notebook, timeout=120).execute()
+print(cell.outputs[0].text, end="")
+"""
+
+
+def test_a_notebook(tmp_path: Path) -> None:
+    pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    folder = write(tmp_path / "out", MOODY, backend="numpy")
+    cell = (
+        f"import sys\nsys.path.insert(0, {str(folder)!r})\nimport runtime, numpy\n"
+        f"with runtime.load({str(folder)!r}, 'process') as model:\n"
+        "    print(model.run({'x': numpy.ones(1, 'f')})['y'])\n"
+    )
+    done = script(["-c", NOTEBOOK.format(cell=cell)], tmp_path)
+    assert (done.stdout, done.returncode) == ("[13.]\n", 0), done.stderr
+
+
 def test_errors_are_those_of_ramiel_ir_where_it_is_used(tmp_path: Path) -> None:
     folder = write(tmp_path / "out", MOODY, backend="numpy")
     root = Path(__file__).parents[3]
