@@ -337,6 +337,10 @@ def save_model(model: onnx.ModelProto | onnx_ir.Model, path: str | os.PathLike[s
     onnx_ir.save(model, path, external_data=external)
 
 
+# Ops for which the number of results is meaning; ONNX Runtime drops absent ones at the end.
+_COUNTED_RESULTS = frozenset(["If", "Loop", "Scan", "Split"])
+
+
 class _Writer:
     def __init__(self, opsets: Mapping[str, int]) -> None:
         self.opsets = dict(opsets) or {"": 21}
@@ -404,8 +408,9 @@ class _Writer:
             )
             attributes.append(onnx_ir.Attr(name, onnx_ir.AttributeType.GRAPH, body))
         results = []
-        for result in op.results:
-            results.append(onnx_ir.Value(name="") if result is None else _onnx_value(result))
+        for index, result in enumerate(op.results):
+            unnamed = f"{op.label}.unused{index}" if op.kind in _COUNTED_RESULTS else ""
+            results.append(onnx_ir.Value(name=unnamed) if result is None else _onnx_value(result))
             if result is not None:
                 self.values[result] = results[-1]
         return onnx_ir.Node(
