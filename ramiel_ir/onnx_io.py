@@ -484,6 +484,9 @@ def evaluate(op: Op, known: Mapping[Value, Any]) -> list[Any]:
 
     Raises `UnsupportedOpError` for ops that onnx.reference does not implement.
     """
+    if op.qualified_kind == "Optional":  # onnx.reference wraps its result in a list
+        element = op.operand(0)
+        return [None if element is None else known[element]]
     return _run_reference([op], op.reads, op.writes, known)
 
 
