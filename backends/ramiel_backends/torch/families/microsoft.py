@@ -60,7 +60,8 @@ def activated(site: Site, value: str, parameters: tuple[float, ...]) -> str | No
         return f"torch.clamp({value}, {texts[0]}, {texts[1]})"
     if name == "HardSigmoid":
         alpha, beta = texts if len(texts) == 2 else ("0.2", "0.5")
-        return f"torch.clamp({value} * {alpha} + {beta}, 0, 1)"
+        factor = f"({value})" if " + " in value else value
+        return f"torch.clamp({factor} * {alpha} + {beta}, 0, 1)"
     return value if not name else No(f"the fused activation {name!a} is not known")
 
 
@@ -215,11 +216,9 @@ def rotary_embedding(site: Site) -> str | No:
     )
 
 
-row(
-    "MatMulIntegerToFloat",
-    "microsoft.matmul_integer_to_float({0}, {1}, {2}, {3}, {4}, {5}, {6})",
-    domain=MICROSOFT,
-)
+@emits("MatMulIntegerToFloat", domain=MICROSOFT)
+def matmul_integer_to_float(site: Site) -> str:
+    return call("microsoft.matmul_integer_to_float", *every(site))
 
 
 @emits("DynamicQuantizeMatMul", domain=MICROSOFT)
