@@ -28,7 +28,7 @@ class OrtBackend(Backend):
         Split first and fused later, a graph loses the fusions and layouts that cross a border. A
         plan that turns out sequential falls back to the graph given here.
         """
-        graph = sessions.lower_opset(graph)
+        graph = sessions.lower_opset(graph.clone())
         sessions.complete_types(graph)
         if context.workers < 2 or not graph.ops:
             return graph

@@ -76,9 +76,8 @@ def lower_opset(graph: Graph) -> Graph:
         return graph
     ops = [op for op in graph.walk() if op.domain == ""]
     if all(_since(op, graph.opsets[""]) <= newest for op in ops):
-        lowered = graph.clone()
-        lowered.opsets[""] = newest
-        return lowered
+        graph.opsets[""] = newest
+        return graph
     try:
         proto = onnx_ir.to_proto(to_onnx(graph))
         return read_onnx(onnx.version_converter.convert_version(proto, newest))

@@ -11,7 +11,7 @@ import json
 import platform
 import sys
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +137,8 @@ def _makers(folder: Path) -> Callable[[int], Run]:
         raise ArtifactError(
             f"{folder} was compiled for another machine ({reason}): compile it again"
         )
-    print(
-        f"note: {folder} was compiled for another machine ({reason}); it runs",
-        end=" ",
-        file=sys.stderr,
-    )
-    print("sequentially until you compile it here", file=sys.stderr)
+    note = f"{folder} was compiled for another machine ({reason}): it runs on one worker, unfused"
+    print(f"note: {note}; compile it here", file=sys.stderr)
     return lambda number: model.PORTABLE(sessions) if number == 0 else lambda port: None
 
 
@@ -172,14 +168,16 @@ class Sessions(Weights):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        wiring = Manifest.load(folder, verify=False).wiring
+        manifest = Manifest.load(folder, verify=False)
+        wiring = manifest.wiring
         self._slots = wiring.in_flight
         self._threads = max(wiring.threads)
         self._alone = wiring.workers == 1
+        # A caller may still copy an output when the next request but K - 1 starts.
+        self._fresh = {spec.name for spec in manifest.outputs} if self._slots > 1 else set()
         self._optimized = (folder / HOST).is_file()
         self._lock = threading.Lock()
         self._sessions: dict[str, Any] = {}
-        ort.set_default_logger_severity(3)
         info = ort.OrtMemoryInfo(
             "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
         )
@@ -192,7 +190,7 @@ class Sessions(Weights):
                 self._sessions[file] = self._start(
                     file, self._threads, self._alone, self._optimized
                 )
-            return Segment(self._sessions[file], self._slots)
+            return Segment(self._sessions[file], self._slots, self._fresh)
 
     def model(self, file: str) -> Segment:
         """A whole model, alone in the process: it gets every core that nobody else was promised."""
@@ -200,7 +198,7 @@ class Sessions(Weights):
         with self._lock:
             if file not in self._sessions:
                 self._sessions[file] = self._start(file, threads, True, False)
-            return Segment(self._sessions[file], self._slots)
+            return Segment(self._sessions[file], self._slots, self._fresh)
 
     def _start(self, file: str, threads: int, alone: bool, optimized: bool) -> Any:
         """A session of `file`; `alone` it may keep its threads awake while it runs."""
@@ -225,13 +223,14 @@ class Segment:
     """A session with memory for its results: called with its inputs, it returns its outputs.
 
     With K requests in flight it has K sets of results and uses them in turn: a set is written again
-    only when every worker is done with the request that used it before.
+    only when every worker is done with the request that used it before. Outputs named in `fresh`
+    get new memory each time.
     """
 
-    def __init__(self, session: Any, slots: int) -> None:
+    def __init__(self, session: Any, slots: int, fresh: Collection[str] = ()) -> None:
         values = (*session.get_inputs(), *session.get_outputs())
         if all(_element(value.type) is not None for value in values):
-            self._sets = [_Bound(session).run for _ in range(slots)]
+            self._sets = [_Bound(session, fresh).run for _ in range(slots)]
         else:
             self._sets = [_Plain(session).run] * slots
         self._turn = 0
@@ -245,7 +244,7 @@ class Segment:
 class _Bound:
     """Runs a session on values that are bound to it; only what is not bound yet is bound anew."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, fresh: Collection[str]) -> None:
         self._binding = session.io_binding()
         self._session = session
         self._names = [value.name for value in session.get_inputs()]
@@ -255,7 +254,8 @@ class _Bound:
         for index, value in enumerate(session.get_outputs()):
             result = None
             # An unknown rank is described as rank 0.
-            if value.shape and all(isinstance(dim, int) for dim in value.shape):
+            static = value.shape and all(isinstance(dim, int) for dim in value.shape)
+            if static and value.name not in fresh:
                 onnx_type = _element(value.type)
                 result = ort.OrtValue.ortvalue_from_shape_and_type(value.shape, onnx_type)
                 self._binding.bind_ortvalue_output(value.name, result)
@@ -270,7 +270,8 @@ class _Bound:
         for index, value in enumerate(values):
             if value is not bound[index]:
                 self._binding.bind_ortvalue_input(self._names[index], _ort_value_of(value))
-                bound[index] = value
+                copied = isinstance(value, np.ndarray) and not value.flags.c_contiguous
+                bound[index] = None if copied else value  # the same array may hold other numbers
         if not self._dynamic:
             self._session.run_with_iobinding(self._binding)
             return self._results

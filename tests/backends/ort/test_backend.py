@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.errors import ArtifactError, UnsupportedOpError
 from ramiel_ir.ir import Graph, Op, Value, difference
 from ramiel_ir.onnx_io import read_onnx
-from ramiel_ir.plan import Plan, Receive, Send, make_plan, simulate
+from ramiel_ir.plan import Plan, Receive, Segment, Send, Step, make_plan, simulate
 from tests.backends.ort.helpers import (
     assert_close,
     compiled,
@@ -64,8 +64,8 @@ with runtime.load(sys.argv[1]) as model:
 def test_it_runs_without_us(squeezenet: Graph, folder: Path, tmp_path: Path) -> None:
     inputs = random_inputs(squeezenet)
     np.savez(tmp_path / "x.npz", **inputs)
-    command = [sys.executable, "-c", _ALONE, folder, tmp_path / "x.npz", tmp_path / "y.npz"]
-    subprocess.run(command, check=True, cwd=tmp_path)
+    files = [str(path) for path in (folder, tmp_path / "x.npz", tmp_path / "y.npz")]
+    subprocess.run([sys.executable, "-c", _ALONE, *files], check=True, cwd=tmp_path)
     assert_close(dict(np.load(tmp_path / "y.npz")), reference(squeezenet, inputs))
 
 
@@ -143,10 +143,12 @@ def test_prepare_leaves_the_graph_alone(squeezenet: Graph) -> None:
     graph = squeezenet.clone()
     prepared = OrtBackend().prepare(graph, context(2))
     assert difference(graph, squeezenet) is None
-    assert isinstance(prepared, FusedGraph) and prepared.portable is graph
+    assert isinstance(prepared, FusedGraph)
+    assert difference(prepared.portable, squeezenet) is None
     copy = prepared.clone()
-    assert difference(copy, prepared) is None and copy.portable is graph
-    assert OrtBackend().prepare(graph, context(1)) is graph
+    assert difference(copy, prepared) is None and copy.portable is prepared.portable
+    alone = OrtBackend().prepare(graph, context(1))
+    assert difference(alone, squeezenet) is None
 
 
 def test_what_onnxruntime_cannot_run_is_named() -> None:
@@ -175,15 +177,15 @@ def test_segments_join_without_a_cycle_or_a_loss(squeezenet: Graph) -> None:
             op.cluster = int(rng.integers(3))
         plan = make_plan(fused)
         rows = choose_segments(plan, simulate(plan, AnalyticCosts()))
-        steps = (
-            itertools.chain.from_iterable(
-                (*map(Receive, segment.receives), *segment.computes, *map(Send, segment.sends))
-                for segment in row
-            )
-            for row in rows
-        )
-        Plan(fused, tuple(map(tuple, steps)), plan.messages).verify()
+        Plan(fused, tuple(tuple(_steps(row)) for row in rows), plan.messages).verify()
         assert sum(map(len, rows)) <= sum(len(row) for row in plan.workers)
+
+
+def _steps(row: list[Segment]) -> Iterator[Step]:
+    for segment in row:
+        yield from map(Receive, segment.receives)
+        yield from segment.computes
+        yield from map(Send, segment.sends)
 
 
 def test_a_joined_worker_is_one_segment(tmp_path: Path) -> None:

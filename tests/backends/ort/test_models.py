@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def test_zoo(name: str, clusters: int, tmp_path: Path) -> None:
     assert (folder / "segments").is_dir() == (clusters > 1)
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "squeezenet", "densenet121"])
+@pytest.mark.parametrize("name", ["shufflenet", "squeezenet"])
 def test_light(name: str, tmp_path: Path) -> None:
     graph = light_model(name)
     inputs = random_inputs(graph)
@@ -86,7 +85,7 @@ def test_unfused_segments(tmp_path: Path) -> None:
     assert_close(run_once(folder, inputs), expected)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_any_split_of_the_fused_graph(seed: int, tmp_path: Path) -> None:
     """Random clusters put every kind of value, blocked layouts too, on the way between workers."""
     graph = zoo_model("googlenet", 64)
@@ -101,12 +100,8 @@ def test_any_split_of_the_fused_graph(seed: int, tmp_path: Path) -> None:
 def test_types_of_the_fused_graph_are_known() -> None:
     graph = planned(zoo_model("squeezenet", 64).clone(), 2).graph
     assert any(op.domain == "com.microsoft.nchwc" for op in graph.ops)
-    for value in _results(graph):
+    for value in (value for op in graph.ops for value in op.writes):
         assert value.type is not None and value.type.is_static, value
-
-
-def _results(graph: Graph) -> Iterator[object]:
-    return (value for op in graph.ops for value in op.writes)
 
 
 def test_a_weight_is_stored_once(tmp_path: Path) -> None:
