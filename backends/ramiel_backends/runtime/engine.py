@@ -68,6 +68,7 @@ class Engine(ABC):
             except Again:
                 pass
             except BaseException:  # a deadline, a failure, Ctrl-C
+                self._turns.drop(ticket)
                 if request is not None:
                     self._abandon(request)
                 raise

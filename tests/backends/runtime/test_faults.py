@@ -178,11 +178,11 @@ def test_forgotten_model(moody: Path) -> None:
     eventually(lambda: not any(alive(pid) for pid in first))
 
 
-def run_script(text: str, *, wait: bool = True) -> subprocess.Popen[str]:
+def run_script(text: str) -> subprocess.Popen[str]:
     """Run a script that has no main guard, from standard input."""
     path = f"import sys; sys.path[:0] = [{str(ROOT / 'backends')!r}]\n"
     process = subprocess.Popen(
-        [sys.executable, "-"],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-"],  # 3.12 warns of fork
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
