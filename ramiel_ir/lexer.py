@@ -75,9 +75,11 @@ class Lexer:
         if text.startswith("b"):
             raise self.fail(f"expected {what}", start)
         try:
-            return str(json.loads(text))
+            found = str(json.loads(text))
+            found.encode()  # raises for a surrogate without its pair
         except ValueError:
             raise self.fail("this string has an unknown escape", start) from None
+        return found
 
     def fail(self, message: str, offset: int | None = None) -> RamielError:
         """The error for `message`, with the line and a caret under the offending column."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -194,7 +194,10 @@ def parse_graph(source: str, *, what: str = "text", find_tensor: FindTensor | No
     """
     lexer = Lexer(source, what, ModelError)
     parser = _Parser(lexer, find_tensor or _find_nothing)
-    graph = parser.graph()
+    try:
+        graph = parser.graph()
+    except RecursionError:
+        raise lexer.fail("this is nested too deeply") from None
     if lexer.token.kind != "end":
         raise lexer.fail("expected the end of the text")
     return graph
@@ -215,7 +218,9 @@ class _Parser:
         graph = self.signature()
         if self.lexer.accept("opset"):
             for _ in self.separated():
+                offset = self.lexer.token.offset
                 domain = "" if self.lexer.token.kind == "number" else self.name("a domain")
+                self.refuse_twice(domain, graph.opsets, offset)
                 graph.opsets[domain] = self.integer("a version")
         self.body(graph)
         return graph
@@ -238,7 +243,9 @@ class _Parser:
         lexer = self.lexer
         lexer.expect("{")
         while lexer.accept("metadata"):
+            offset = lexer.token.offset
             key = lexer.string()
+            self.refuse_twice(key, graph.metadata, offset)
             lexer.expect("=")
             graph.metadata[key] = lexer.string()
         while not lexer.accept("return"):
@@ -269,7 +276,9 @@ class _Parser:
         attributes = {}
         if lexer.accept("{"):
             for _ in self.separated():
+                place = lexer.token.offset
                 name = self.name("an attribute's name")
+                self.refuse_twice(name, attributes, place)
                 lexer.expect("=")
                 attributes[name] = self.attribute()
             lexer.expect("}")
@@ -281,7 +290,9 @@ class _Parser:
         results = [name and Value(name, type) for name, type in zip(names, types, strict=True)]
         regions = {}
         while lexer.token.kind in ("name", "string") and lexer.token.text not in _RESERVED:
+            place = lexer.token.offset
             name = self.name("a region's name")
+            self.refuse_twice(name, regions, place)
             lexer.expect("=")
             regions[name] = self.signature()
             self.body(regions[name])
@@ -321,13 +332,17 @@ class _Parser:
     def integer(self, what: str) -> int:
         offset = self.lexer.token.offset
         text = self.lexer.take("number", what)
-        if not re.fullmatch(r"[-+]?\d+", text):
+        if not re.fullmatch(r"[-+]?\d{1,19}", text):
             raise self.lexer.fail(f"expected {what}", offset)
         return int(text)
 
     def value_name(self) -> str:
         self.lexer.expect("%")
         return self.name("a value's name")
+
+    def refuse_twice(self, name: str, known: Container[str], offset: int) -> None:
+        if name in known:
+            raise self.lexer.fail(f"{name!r} is given twice", offset)
 
     def result_name(self) -> str | None:
         return None if self.lexer.accept("_") else self.value_name()
@@ -357,7 +372,8 @@ class _Parser:
             inner = self.type()
             self.lexer.expect(")")
             if word == "sparse":
-                assert inner is not None
+                if inner is None or inner.kind != "tensor":
+                    raise self.lexer.fail("only a tensor can be sparse", offset)
                 return Type(inner.element, inner.shape, "sparse")
             return Type(inner, None, "sequence" if word == "sequence" else "optional")
         if word not in _DTYPES:
@@ -376,7 +392,10 @@ class _Parser:
             if self.lexer.accept("?"):
                 dims.append(None)
             elif self.lexer.token.kind == "number":
+                offset = self.lexer.token.offset
                 dims.append(self.integer("a dimension"))
+                if dims[-1] < 0:
+                    raise self.lexer.fail("a dimension is not negative", offset)
             else:
                 dims.append(self.name("a dimension"))
         return tuple(dims)
@@ -390,7 +409,10 @@ class _Parser:
             return self.elements(type)
         self.lexer.expect("sha")
         self.lexer.expect("=")
-        digest = self.lexer.next().text
+        digest = self.lexer.token.text
+        if not re.fullmatch(r"[0-9a-f]+", digest):
+            raise self.lexer.fail("expected a digest in hex")
+        self.lexer.next()
         return self.find_tensor(digest, type) or Tensor(type, digest=digest)
 
     def elements(self, type: Type) -> Tensor:
@@ -405,11 +427,19 @@ class _Parser:
             items.append(self.lexer.string() if is_text else self.number())
         if len(items) != type.count:
             raise self.lexer.fail(f"{type.count} elements expected, not {len(items)}", offset)
-        return Tensor.of(_array(items, type))
+        array = _array(items, type)
+        if array is None:
+            raise self.lexer.fail(f"an element is no {type.element.text}", offset)
+        return Tensor.of(array)
 
     def number(self) -> int | float:
+        offset = self.lexer.token.offset
         text = self.lexer.take("number", "a number")
-        return int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
+        if not re.fullmatch(r"[-+]?\d+", text):
+            return float(text)
+        if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
+            raise self.lexer.fail("this number has more than 64 bits", offset)
+        return int(text)
 
     def attribute(self) -> Attribute:
         lexer = self.lexer
@@ -441,15 +471,34 @@ class _Parser:
                 raise lexer.fail("bytes are written in hex", offset) from None
         if lexer.token.kind == "string":
             return Attribute("string", lexer.string())
-        return Attribute.of(self.number())
+        offset = lexer.token.offset
+        number = self.number()
+        if isinstance(number, int) and number >= 2**63:
+            raise lexer.fail("an attribute's number has at most 64 bits with its sign", offset)
+        return Attribute.of(number)
+
+
+def _holds(element: Any, item: Any, dtype: DType) -> bool:
+    if dtype is DType.STRING or dtype.numpy.kind == "c":
+        return True
+    if dtype is DType.BOOL or dtype.text[0] in "iu":
+        return isinstance(item, int) and int(element) == item
+    return math.isfinite(float(element)) or not math.isfinite(item)
 
 
 _LIST_KINDS = ("ints", "floats", "strings", "tensors", "types")
 
 
-def _array(items: Iterable[Any], type: Type) -> Array:
+def _array(items: Iterable[Any], type: Type) -> Array | None:
+    """The items as an array; None where one of them is not of the type."""
     assert isinstance(type.element, DType) and type.shape is not None
     array = np.empty(type.count or 0, type.element.numpy)
     for index, item in enumerate(items):
-        array[index] = item
+        try:
+            with np.errstate(over="ignore"):
+                array[index] = item
+        except (OverflowError, ValueError):
+            return None
+        if not _holds(array[index], item, type.element):
+            return None
     return array.reshape([dim for dim in type.shape if isinstance(dim, int)])
