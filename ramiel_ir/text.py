@@ -273,7 +273,7 @@ class _Parser:
             if operands:
                 lexer.expect(",")
             operands.append(None if lexer.accept("_") else self.use())
-        attributes = {}
+        attributes: dict[str, Attribute] = {}
         if lexer.accept("{"):
             for _ in self.separated():
                 place = lexer.token.offset
@@ -288,7 +288,7 @@ class _Parser:
         if len(types) != len(names):
             raise lexer.fail(f"{len(names)} results need {len(names)} types, not {len(types)}")
         results = [name and Value(name, type) for name, type in zip(names, types, strict=True)]
-        regions = {}
+        regions: dict[str, Graph] = {}
         while lexer.token.kind in ("name", "string") and lexer.token.text not in _RESERVED:
             place = lexer.token.offset
             name = self.name("a region's name")
@@ -393,9 +393,10 @@ class _Parser:
                 dims.append(None)
             elif self.lexer.token.kind == "number":
                 offset = self.lexer.token.offset
-                dims.append(self.integer("a dimension"))
-                if dims[-1] < 0:
+                size = self.integer("a dimension")
+                if size < 0:
                     raise self.lexer.fail("a dimension is not negative", offset)
+                dims.append(size)
             else:
                 dims.append(self.name("a dimension"))
         return tuple(dims)
