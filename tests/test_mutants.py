@@ -94,6 +94,7 @@ def drop_op(plan: Plan, rng: random.Random) -> Plan | None:
         if (source := op.operand(0)) is not None
         and source.op is not None
         and op.writes[0].type == source.type
+        and not op.writes[0].is_output
         and not {source, op.writes[0]} & sent
     ]
     if not ops:
