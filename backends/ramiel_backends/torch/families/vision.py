@@ -179,13 +179,13 @@ def grid_sample(site: Site) -> str | No:
     mode = site.attribute("mode", "linear")
     mode = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
     rank = site.rank(0)
-    if rank is None or rank > 5 or (rank == 5 and mode == "bicubic"):
-        return No("torch samples one to three known spatial axes, by cubics at most two")
+    if rank is not None and (rank > 5 or (rank == 5 and mode == "bicubic")):
+        return No("torch samples one to three spatial axes, by cubics at most two")
     return call(
-        "vision.grid_sample" if rank == 3 else "F.grid_sample",
+        "F.grid_sample" if rank in (4, 5) else "vision.grid_sample",
         *every(site),
-        mode=(mode, None if rank == 3 else "bilinear"),
-        padding_mode=(site.attribute("padding_mode", "zeros"), None if rank == 3 else "zeros"),
+        mode=(mode, "bilinear"),
+        padding_mode=(site.attribute("padding_mode", "zeros"), "zeros"),
         align_corners=(bool(site.attribute("align_corners", 0)), None),
     )
 

@@ -184,14 +184,19 @@ def _combine(
 
 
 def grid_sample(
-    x: torch.Tensor, grid: torch.Tensor, *, mode: str, padding_mode: str, align_corners: bool
+    x: torch.Tensor,
+    grid: torch.Tensor,
+    *,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool,
 ) -> torch.Tensor:
-    """Sampling of signals with one spatial axis, as images of height 1."""
+    """Samples at the places of a grid; signals with one spatial axis are images of height 1."""
+    options = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
+    if x.ndim > 3:
+        return F.grid_sample(x, grid, **options)
     flat = torch.stack((grid[..., 0], torch.zeros_like(grid[..., 0])), -1)[:, None]
-    y = F.grid_sample(
-        x[:, :, None], flat, mode=mode, padding_mode=padding_mode, align_corners=align_corners
-    )
-    return y[:, :, 0]
+    return F.grid_sample(x[:, :, None], flat, **options)[:, :, 0]
 
 
 def roi_align(
