@@ -451,6 +451,8 @@ def _onnx_type(type: Type | None) -> tuple[Any, onnx_ir.Shape | None]:
 
 
 def _onnx_tensor(tensor: Tensor, name: str) -> onnx_ir.TensorProtocol:
+    if tensor.is_detached:
+        _ = tensor.array  # raises, while it is still clear why
     if tensor.dtype is DType.STRING:
         items = [x if isinstance(x, bytes) else str(x).encode() for x in tensor.array.reshape(-1)]
         return onnx_ir.StringTensor(items, shape=onnx_ir.Shape(tensor.shape), name=name)
