@@ -53,6 +53,11 @@ class Peer(ABC):
         """Whether it can run here."""
         return True
 
+    @staticmethod
+    def thread_counts(cores: int) -> list[int]:
+        """The numbers of threads to measure it with."""
+        return sorted({1, cores})
+
     @abstractmethod
     def start(self, model: Path, threads: int) -> Callable[[Mapping[str, Any]], Any]:
         """Load the model with `threads` intra-op threads; return what runs one inference."""
@@ -225,7 +230,7 @@ def bench(
                 Contestant(f"{name}, {threads} thread{'s' * (threads > 1)}", "", name, threads)
                 for name in registry.PEERS.names()
                 if registry.PEERS.find(name).is_installed()
-                for threads in sorted({1, cores})
+                for threads in registry.PEERS.find(name).thread_counts(cores)
             ]
         return Report(measure(field_, graph, given, rounds=rounds, progress=progress), plans)
 

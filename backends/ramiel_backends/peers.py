@@ -1,8 +1,13 @@
-"""What we measure ourselves against. Each peer runs the same .onnx file."""
+"""What we measure ourselves against. Each peer runs the same .onnx file.
+
+The two torch peers run our sequential emission without optimizing passes: one call per ONNX op.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,28 +16,54 @@ from ramiel_ir.bench import Peer
 
 PEERS = {
     "onnxruntime": "ramiel_backends.peers:OnnxRuntime",
+    "onnxruntime-parallel": "ramiel_backends.peers:OnnxRuntimeParallel",
     "openvino": "ramiel_backends.peers:OpenVino",
+    "torch-compile": "ramiel_backends.peers:TorchCompile",
+    "torch-eager": "ramiel_backends.peers:TorchEager",
 }
+
+Run = Callable[[Mapping[str, Any]], Any]
 
 
 class OnnxRuntime(Peer):
-    """ONNX Runtime with all optimisations, one session."""
+    """ONNX Runtime with all optimisations, one session, ops in sequence."""
 
     name = "onnxruntime"
 
-    def start(self, model: Path, threads: int) -> Callable[[Mapping[str, Any]], Any]:
-        import onnxruntime as ort
+    def start(self, model: Path, threads: int) -> Run:
+        return _session(model, threads, parallel=False)
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return lambda inputs: session.run(None, dict(inputs))
+
+class OnnxRuntimeParallel(Peer):
+    """ONNX Runtime's own inter-op parallelism: ORT_PARALLEL, one intra-op thread per op."""
+
+    name = "onnxruntime-parallel"
+
+    @staticmethod
+    def thread_counts(cores: int) -> list[int]:
+        return [cores] if cores > 1 else []
+
+    def start(self, model: Path, threads: int) -> Run:
+        return _session(model, threads, parallel=True)
+
+
+def _session(model: Path, threads: int, *, parallel: bool) -> Run:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if parallel:
+        options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
+        options.inter_op_num_threads = threads
+    options.intra_op_num_threads = 1 if parallel else threads
+    # Threads that spin after a run would disturb whoever runs next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(None, dict(inputs))
 
 
 class OpenVino(Peer):
-    """OpenVINO in latency mode."""
+    """OpenVINO in latency mode, float32."""
 
     name = "openvino"
 
@@ -40,7 +71,7 @@ class OpenVino(Peer):
     def is_installed() -> bool:
         return importlib.util.find_spec("openvino") is not None
 
-    def start(self, model: Path, threads: int) -> Callable[[Mapping[str, Any]], Any]:
+    def start(self, model: Path, threads: int) -> Run:
         import openvino
 
         settings = {
@@ -51,3 +82,73 @@ class OpenVino(Peer):
         }
         request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
         return lambda inputs: request.infer(dict(inputs))
+
+
+class TorchEager(Peer):
+    """PyTorch in eager mode."""
+
+    name = "torch-eager"
+
+    @staticmethod
+    def is_installed() -> bool:
+        return importlib.util.find_spec("torch") is not None
+
+    def start(self, model: Path, threads: int) -> Run:
+        return _emitted(model, threads, compiled=False)
+
+
+class TorchCompile(TorchEager):
+    """torch.compile, with the default backend and static shapes."""
+
+    name = "torch-compile"
+
+    def start(self, model: Path, threads: int) -> Run:
+        return _emitted(model, threads, compiled=True)
+
+
+class _Port:
+    """What a worker's function talks to where there is nobody else."""
+
+    def __init__(self, inputs: Mapping[str, Any]) -> None:
+        self.inputs = inputs
+        self.outputs: dict[str, Any] = {}
+
+    def input(self, name: str, sample: int = 0) -> Any:
+        return self.inputs[name]
+
+    def output(self, name: str, value: Any, sample: int = 0) -> None:
+        self.outputs[name] = value
+
+
+def _emitted(model: Path, threads: int, *, compiled: bool) -> Run:
+    """The worker function of our emission without passes, called directly."""
+    import torch
+
+    from ramiel_backends.runtime import backend_torch
+    from ramiel_backends.runtime.weights import Weights
+    from ramiel_ir import driver
+
+    torch.set_num_threads(threads)
+    folder = Path(tempfile.mkdtemp()) / "emitted"
+    driver.compile(model, folder, backend="torch", passes="fold,dce,sequential", workers=1)
+    sys.path.insert(0, str(folder))
+    spec = importlib.util.spec_from_file_location("emitted_model", folder / "model.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    backend = backend_torch.make()
+    worker = module.WORKERS[0](Weights(folder, backend.weight))
+
+    def forward(inputs: dict[str, Any]) -> dict[str, Any]:
+        port = _Port(inputs)
+        worker(port)
+        return port.outputs
+
+    function = torch.compile(forward, dynamic=False) if compiled else forward
+
+    def run(inputs: Mapping[str, Any]) -> Any:
+        with torch.inference_mode():
+            tensors = {name: backend.from_numpy(value) for name, value in inputs.items()}
+            return {name: value.numpy() for name, value in function(tensors).items()}
+
+    return run
