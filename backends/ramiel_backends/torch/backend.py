@@ -63,7 +63,7 @@ def reason_against(op: Op) -> str:
     """Why the op cannot be written, nothing where it can."""
     if is_region_op(op):
         return regions.reason_against(op)
-    operands = tuple(value and f"x{index}" for index, value in enumerate(op.operands))
+    operands = tuple(None if value is None else f"x{i}" for i, value in enumerate(op.operands))
     written = write_row(op, operands)
     return written.reason if isinstance(written, No) else ""
 

@@ -12,7 +12,6 @@ from ramiel_backends import sources
 from ramiel_backends.torch import gate, layout
 from ramiel_backends.torch.names import Namespace, clean
 from ramiel_backends.torch.statements import (
-    Assign,
     Comment,
     Statement,
     Writer,
@@ -21,7 +20,7 @@ from ramiel_backends.torch.statements import (
     reads,
     without_last_deletes,
 )
-from ramiel_backends.torch.translate import Translator, used_libraries
+from ramiel_backends.torch.translate import Translator
 from ramiel_ir.ir import Op, Tensor, Type, Value
 from ramiel_ir.plan import Compute, Plan, Receive, Send, Timeline, aliases, computed_outputs
 
@@ -79,7 +78,7 @@ class _File:
         found = self.translator.weights.items()
         self.kernels = {key for value, key in found if _is_kernel(value)}
         read = {name for body in bodies for name in reads(body)}
-        libraries = tuple(used_libraries(read, self.known))
+        libraries = tuple(sorted(read & self.known))
         weight_keys = {
             value: self.translator.name(value, 0)
             for value in aliases(self.plan.graph).values()
@@ -112,8 +111,12 @@ class _File:
         if found[:1] == ["import math"] and (len(found) > 1 or libraries):
             found.insert(1, "")
         writer.lines += found
-        if libraries:
-            writer.text(f"from {sources.LIBRARY} import {', '.join(libraries)}")
+        line = f"from {sources.LIBRARY} import {', '.join(libraries)}"
+        if len(line) > layout.WIDTH:
+            names = (f"    {name}," for name in libraries)
+            writer.lines += [f"from {sources.LIBRARY} import (", *names, ")"]
+        elif libraries:
+            writer.text(line)
         if found or libraries:
             writer.text("")
 
@@ -134,9 +137,9 @@ class _File:
         writer.text(f"def {self.makers[number]}(weights):")
         writer.lines += self.docstring(number)
         keys = set(self.translator.weights.values())
-        bound = [name for name in dict.fromkeys(reads(body)) if name in keys]
-        if bound:
-            writer.write([assign(key, self.binding(key)) for key in bound], 4)
+        for name in dict.fromkeys(reads(body)):
+            if name in keys:
+                writer.write([assign(name, self.binding(name))], 4)
         writer.text("")
         writer.text("def run(port):", 4)
         writer.write(body, 8)
@@ -272,6 +275,3 @@ def _is_large(type: Type | None) -> bool:
 
 def _milliseconds(microseconds: float) -> str:
     return f"{microseconds / 1000:.2f} ms"
-
-
-__all__ = ["Assign", "Source", "write_source"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ramiel_backends.torch import layout
 from ramiel_backends.torch.families._types import NUMPY_TYPES, TORCH_TYPES, one_number
@@ -22,8 +23,10 @@ from ramiel_backends.torch.statements import (
     names_in,
     reads,
 )
-from ramiel_backends.torch.translate import Translator
 from ramiel_ir.ir import DType, Graph, Op, Type, Value
+
+if TYPE_CHECKING:
+    from ramiel_backends.torch.translate import Translator
 
 
 def reason_against(op: Op) -> str:
@@ -303,7 +306,9 @@ def _moved(
         if place is None or busy or values.count(value) > 1 or variable in values:
             pairs.append((variable, value))
         else:
-            found[place] = replace(found[place], targets=(variable,))
+            maker = found[place]
+            assert isinstance(maker, Assign)
+            found[place] = replace(maker, targets=(variable,))
     pairs = [(a, b) for a, b in pairs if a != b]
     done = [variable for variable, _ in pairs]
     if any(value in done[:index] for index, (_, value) in enumerate(pairs)):

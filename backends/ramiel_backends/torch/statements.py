@@ -104,13 +104,31 @@ def expressions(statements: Iterable[Statement]) -> Iterator[ast.expr]:
                 yield from expressions(body)
 
 
-def _assigned(statements: Iterable[Statement]) -> Iterator[str]:
-    for statement in statements:
-        match statement:
-            case Assign(targets=targets):
-                yield from targets
-            case If(keep=keep) | Repeat(keep=keep):
-                yield from keep
+def _own(body: Iterable[Statement], keep: frozenset[str]) -> set[str]:
+    """The names that only a block has: what its statements assign, without what it keeps."""
+    found: set[str] = set()
+    for statement in body:
+        if isinstance(statement, Assign):
+            found.update(statement.targets)
+        elif isinstance(statement, (If, Repeat)):
+            found |= statement.keep
+    return found - keep
+
+
+def _outer_reads(statement: Statement) -> dict[str, None]:
+    """The names that a statement reads and that are not its blocks' own, in order."""
+    if isinstance(statement, Assign):
+        return dict.fromkeys(names_in(statement.value))
+    if not isinstance(statement, (If, Repeat)):
+        return {}
+    test = statement.test if isinstance(statement, If) else statement.iterable
+    found = dict.fromkeys(names_in(test))
+    blocks = [statement.body, *([statement.orelse] if isinstance(statement, If) else [])]
+    for block in blocks:
+        own = _own(block, statement.keep)
+        for inner in block:
+            found.update((name, None) for name in _outer_reads(inner) if name not in own)
+    return found
 
 
 # Freeing ------------------------------------------------------------------------------------------
@@ -127,7 +145,9 @@ def free(
     after = set(live)
     found: list[Statement] = []
     for statement in reversed(statements):
-        used = list(dict.fromkeys(reads([statement])))
+        if isinstance(statement, If):
+            statement = replace(statement, keep=statement.keep & after)
+        used = list(_outer_reads(statement))
         dying = [name for name in used if name in large and name not in after]
         if isinstance(statement, Assign):
             targets = tuple(t if t in after or t == "_" else "_" for t in statement.targets)
@@ -156,12 +176,12 @@ def _is_idle(statement: Statement) -> bool:
 
 def _free_inside(statement: If | Repeat, large: frozenset[str], after: set[str]) -> Statement:
     def inside(body: tuple[Statement, ...], outer: set[str]) -> tuple[Statement, ...]:
-        own = set(_assigned(body)) - statement.keep
-        read = set(reads(body)) - own
+        own = _own(body, statement.keep)
+        read = {name for part in body for name in _outer_reads(part)} - own
         return free(body, frozenset(large & own), frozenset(outer | read))
 
     if isinstance(statement, Repeat):
-        kept = statement.keep & (after | set(reads([statement])))
+        kept = statement.keep & {*after, *_outer_reads(statement)}
         return replace(statement, body=inside(statement.body, after | kept))
     return replace(
         statement, body=inside(statement.body, after), orelse=inside(statement.orelse, after)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from ramiel_backends.torch import layout
+from ramiel_backends.torch import layout, regions
 from ramiel_backends.torch.names import Namespace
 from ramiel_backends.torch.statements import Assign, Statement
 from ramiel_backends.torch.table import TABLE, Site
@@ -68,10 +67,10 @@ class Translator:
     def op(self, op: Op, sample: int) -> list[Statement]:
         """The statements that compute the op's results. Raises `RamielError` without a row."""
         if is_region_op(op):
-            from ramiel_backends.torch import regions
-
             return regions.statements(self, op, sample)
-        operands = tuple(value and self.name(value, sample) for value in op.operands)
+        operands = tuple(
+            None if value is None else self.name(value, sample) for value in op.operands
+        )
         source = write_row(op, operands)
         if isinstance(source, No):
             raise RamielError(f"the torch backend cannot emit {op}: {source.reason}")
@@ -92,8 +91,3 @@ def _readable(value: Value) -> str:
     if value.op is not None and value.name[:1].isdigit():
         return f"{value.op.kind}_{value.name}"
     return value.name
-
-
-def used_libraries(names: Collection[str], known: Collection[str]) -> list[str]:
-    """The library modules among the names that a file reads, sorted."""
-    return sorted(set(names) & set(known))

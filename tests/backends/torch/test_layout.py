@@ -29,7 +29,7 @@ class Random:
         self.random = random.Random(seed)
 
     def name(self) -> str:
-        length = self.random.choice((1, 5, 12, 25, 40))
+        length = self.random.choice((1, 5, 12, 25, 40, 45))
         return "x" + "abcdefgh_"[: self.random.randint(1, 8)] * (length // 8) + "y"
 
     def atom(self) -> str:
@@ -58,7 +58,15 @@ class Random:
         return f"{self.call(depth)}.{self.random.choice(('to', 'reshape'))}({self.atom()})"
 
     def call(self, depth: int) -> str:
-        function = self.random.choice(("torch.cat", "F.conv2d", "nn.max_pool", self.name() + ".to"))
+        function = self.random.choice(
+            (
+                "torch.cat",
+                "F.conv2d",
+                "nn.max_pool",
+                f"{self.name()}.to",
+                f"{self.name()}{'_' * 40}.to",
+            )
+        )
         items = [self.expression(depth - 1) for _ in range(self.random.randint(0, 4))]
         items += [
             f"{key}={self.expression(depth - 1)}"
