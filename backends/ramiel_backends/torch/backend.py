@@ -9,6 +9,7 @@ from typing import Any
 from ramiel_backends import sources, weights
 from ramiel_backends.torch import families, regions
 from ramiel_backends.torch.emit import write_source
+from ramiel_backends.torch.table import TABLE
 from ramiel_backends.torch.translate import is_region_op, write_row
 from ramiel_ir import onnx_io
 from ramiel_ir.backend import Backend, Emission, refuse
@@ -47,6 +48,14 @@ class TorchBackend(Backend):
         plan = make_plan(graph, threads=threads)
         source = write_source(plan, simulate(plan, AnalyticCosts()))
         return profile(source, inputs, threads, rounds)
+
+    def ops(self) -> dict[str, list[int]]:
+        """The ops of the table, and those that become statements."""
+        found = {
+            f"{domain}.{kind}" if domain else kind: [row.since for row in rows]
+            for (domain, kind), rows in TABLE.rows.items()
+        }
+        return dict(sorted((found | regions.SINCE).items()))
 
     def emit(self, plan: Plan, timeline: Timeline, folder: Path) -> Emission:
         """Write model.py, runtime/, onnx_ops/ and weights.safetensors."""

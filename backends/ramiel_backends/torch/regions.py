@@ -28,6 +28,9 @@ from ramiel_ir.ir import DType, Graph, Op, Type, Value
 if TYPE_CHECKING:
     from ramiel_backends.torch.translate import Translator
 
+SINCE = {"If": [1], "Loop": [1], "Scan": [9]}
+"""The versions from which each op is written."""
+
 
 def reason_against(op: Op) -> str:
     """Why the op cannot be written as statements, nothing where it can."""
