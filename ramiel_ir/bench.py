@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -74,6 +75,13 @@ class Contestant:
     predicted: float | None = None
     """Predicted makespan in µs, where there is a plan."""
 
+    def environment(self, scratch: Path) -> dict[str, str]:
+        """What its process needs set before it starts: thread counts, caches that are empty."""
+        found = {"TORCHINDUCTOR_CACHE_DIR": str(scratch / f"cache-{self.peer}-{self.threads}")}
+        if self.peer:
+            found["OMP_NUM_THREADS"] = str(self.threads)
+        return found
+
 
 @dataclass
 class Measurement:
@@ -82,6 +90,10 @@ class Measurement:
     contestant: Contestant
     latencies: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    start: float = 0.0
+    """Seconds from the launch of its process to the first answer, compiling included."""
+    memory: float = 0.0
+    """Proportional set size of all its processes while it ran, at most; MiB."""
     failure: str = ""
 
     @property
@@ -118,6 +130,8 @@ class Measurement:
             "cpu_ms": 1e3 * self.cpu_seconds,
             "predicted_ms": None if self.contestant.predicted is None
             else self.contestant.predicted / 1e3,
+            "start_s": self.start,
+            "memory_mib": self.memory,
             "runs": len(self.latencies),
         }  # fmt: skip
 
@@ -129,6 +143,7 @@ class _Process:
         command = [sys.executable, "-m", "ramiel_ir.contestant", str(model), str(inputs)]
         self.process = subprocess.Popen(
             [*command, json.dumps(contestant.__dict__)],
+            env={**os.environ, **contestant.environment(model.parent)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -173,9 +188,11 @@ def measure(
         np.savez(given, **dict(inputs))
         processes: dict[int, _Process] = {}
         for index, contestant in enumerate(contestants):
+            start = time.perf_counter()
             processes[index] = _Process(contestant, model, given)
             stack.callback(processes[index].close)
-            _ask(found[index], processes, index, 0.0)  # warm up, one at a time
+            _ask(found[index], processes, index, 0.0)  # start and warm up, one at a time
+            found[index].start = time.perf_counter() - start
             progress()
         for _ in range(rounds):
             for index in list(processes):
@@ -183,6 +200,7 @@ def measure(
                 if answer:
                     found[index].latencies += answer["latencies"]
                     found[index].cpu.append(answer["cpu"])
+                    found[index].memory = max(found[index].memory, answer["memory"])
                 progress()
     return found
 

@@ -1,7 +1,7 @@
 """The process of one contestant of a benchmark: `python -m ramiel_ir.contestant MODEL INPUTS SPEC`.
 
 Reads a number of seconds per line, runs inferences for about so long (at least one), and answers
-with one line of JSON: the latencies and the CPU seconds per inference, children included.
+with one line of JSON: latencies, CPU seconds per inference and memory, children included.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +29,41 @@ def _start(spec: dict[str, Any], model: Path, inputs: dict[str, Any]) -> Callabl
     return lambda: run(inputs)
 
 
+def _processes() -> list[Path]:
+    """The /proc folders of this process and of all processes below it."""
+    found, todo = [], [os.getpid()]
+    while todo:
+        folder = Path(f"/proc/{todo.pop()}")
+        with suppress(OSError):  # it may end while we look
+            tasks = [task.read_text() for task in folder.glob("task/*/children")]
+            todo += [int(child) for task in tasks for child in task.split()]
+            found.append(folder)
+    return found
+
+
 def _cpu_seconds() -> float:
     """CPU seconds of this process and of the processes below it."""
-    total, todo = 0.0, [os.getpid()]
-    while todo:
-        process = todo.pop()
-        try:
-            stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-            tasks = list(Path(f"/proc/{process}/task").glob("*/children"))
-            todo += [int(child) for task in tasks for child in task.read_text().split()]
-        except OSError:  # it ended while we looked
-            continue
-        total += (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+    total = 0.0
+    for folder in _processes():
+        with suppress(OSError):
+            stat = (folder / "stat").read_text().rpartition(")")[2].split()
+            total += (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
     return total
+
+
+def _memory() -> float:
+    """Proportional set size of this process and of the processes below it, in MiB."""
+    total = 0
+    for folder in _processes():
+        with suppress(OSError):
+            lines = (folder / "smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1024
 
 
 def main() -> None:
     """Serve until the input ends."""
     model, given, spec = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-    if spec["threads"] == 1 and spec["peer"]:
-        os.environ["OMP_NUM_THREADS"] = "1"
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     with np.load(given) as file:
@@ -64,7 +80,8 @@ def main() -> None:
             run()
             latencies.append(time.perf_counter() - start)
         used = (_cpu_seconds() - cpu) / len(latencies)
-        answers.write(json.dumps({"latencies": latencies, "cpu": used}) + "\n")
+        answer = {"latencies": latencies, "cpu": used, "memory": _memory()}
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 
