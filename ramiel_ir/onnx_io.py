@@ -74,7 +74,10 @@ def _deserialize(proto: onnx.ModelProto) -> onnx_ir.Model:
         model = onnx_ir.from_proto(proto)
         model.graph.sort()
     except Exception as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = str(cause).splitlines()[0]
         if "cycl" in reason.lower():
             raise ModelError("the graph has a cycle: an op depends on its own result") from error
         if "map" in reason.lower():
