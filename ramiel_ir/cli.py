@@ -89,9 +89,9 @@ def main() -> None:
     except RamielError as error:
         if _debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_printable(error, lines=True)}", file=sys.stderr)
         if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+            print(f"hint: {_printable(error.hint)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
@@ -99,8 +99,19 @@ def main() -> None:
     except OSError as error:
         if _debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_printable(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _printable(text: object, *, lines: bool = False) -> str:
+    """`text` with control characters spelt out: a model's names must not steer the terminal.
+
+    With `lines` line feeds stay.
+    """
+    return "".join(
+        letter if letter.isprintable() or (lines and letter == "\n") else ascii(letter)[1:-1]
+        for letter in str(text)
+    )
 
 
 def _version(asked: bool) -> None:
@@ -196,12 +207,13 @@ def _progress(title: str, total: int | None = None) -> Iterator[Callable[[], Non
 def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(_printable(title)), title_justify="left")
     for index, name in enumerate(header):
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index > 0)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(_printable(cell)) for cell in row))
     console = Console()
     if not console.is_terminal:
         console.width = 160
@@ -400,7 +412,8 @@ def run(
         write_outputs(outputs, found)
     else:
         for name, value in found.items():
-            print(f"{name}: {getattr(value, 'dtype', type(value).__name__)}", end="")
+            kind = getattr(value, "dtype", type(value).__name__)
+            print(f"{_printable(name)}: {kind}", end="")
             print(f"{list(getattr(value, 'shape', ()))}\n{value}")
     if repeat > 1:
         low, middle = 1e3 * min(seconds), 1e3 * statistics.median(seconds)
@@ -640,9 +653,9 @@ def inspect(
         if isinstance(section, dict):
             print(title)
             for name, text in section.items():
-                print(f"    {name or 'ai.onnx':<32}{text}")
+                print(f"    {_printable(name) or 'ai.onnx':<32}{_printable(text)}")
         else:
-            print(f"{title}: {section}")
+            print(f"{title}: {_printable(section)}")
 
 
 @app.command(short_help="List the ops a backend can emit.")
@@ -654,6 +667,8 @@ def ops(
     from ramiel_ir.backend import find_backend
 
     table = find_backend(backend).ops()
+    if not table:
+        raise UsageError(f"the {backend} backend keeps no table: it tries every op")
     if as_json:
         print(json.dumps(table, indent=2))
         return
