@@ -164,7 +164,7 @@ def test_splice_of_results_that_are_operands_and_twins() -> None:
 def test_an_import_line_that_is_too_long_is_wrapped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "LIBRARY", "onnx_ops" + "_and_more" * 8)
+    monkeypatch.setattr(sources, "LIBRARY", "onnx_ops" + "x" * 78)
     monkeypatch.setattr(gate, "check_source", lambda text, libraries: None)
     model = parse("""g (float[1,1,4,4] x) => (float[1,1,2,2] y, int64[1,1,2,2] i) {
         y, i = MaxPool<kernel_shape=[2,2], strides=[2,2]>(x)
