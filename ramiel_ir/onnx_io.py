@@ -199,7 +199,7 @@ class _Reader:
 
     def tensor(self, tensor: onnx_ir.TensorProtocol) -> Tensor:
         if isinstance(tensor, onnx_ir.ExternalTensor):
-            self.contain(tensor)
+            tensor = self.contain(tensor)
         type = Type(DType.from_onnx(int(tensor.dtype)), tuple(int(dim) for dim in tensor.shape))
 
         def load() -> Array:
@@ -214,8 +214,8 @@ class _Reader:
 
         return Tensor(type, load)
 
-    def contain(self, tensor: onnx_ir.ExternalTensor) -> None:
-        """Refuse external data outside the folders that may be read; find it otherwise."""
+    def contain(self, tensor: onnx_ir.ExternalTensor) -> onnx_ir.ExternalTensor:
+        """The tensor on its resolved path; refuse data outside the folders that may be read."""
         location = str(tensor.location)
         if self.folder is None and not self.allowed:
             raise ModelError(
@@ -230,12 +230,20 @@ class _Reader:
             )
         if not path.is_file():
             raise ModelError(f"the data of {tensor.name!r} is missing: no file {location!r}")
-        tensor.base_dir = str(self.folder or self.allowed[0])
-        end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
-        if path.stat().st_size < end:
+        length = tensor.nbytes if tensor.length is None else tensor.length
+        if length < tensor.nbytes or path.stat().st_size < (tensor.offset or 0) + length:
             raise ModelError(
                 f"the data of {tensor.name!r} is cut short: {location!r} ends too early"
             )
+        return onnx_ir.ExternalTensor(
+            path.name,
+            tensor.offset,
+            length,
+            tensor.dtype,
+            shape=tensor.shape,
+            name=tensor.name or "",
+            base_dir=path.parent,
+        )
 
 
 def _domain(domain: str) -> str:
