@@ -31,6 +31,10 @@ from ramiel_ir.pipeline import No
 Emit = Callable[["Site"], "str | No"]
 
 
+# Ops whose result never shares memory with an operand, whatever row writes them.
+_ALLOCATING = frozenset(["BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul"])
+
+
 @dataclass(frozen=True)
 class Site:
     """One op about to be written: expressions, attributes, and what is known of its operands."""
@@ -85,6 +89,19 @@ class Site:
         results = self.op.results
         value = results[index] if index < len(results) else None
         return None if value is None else value.type
+
+    def reusable(self, index: int) -> bool:
+        """Whether the result may overwrite operand `index`.
+
+        That is so when an op of the same cluster made the operand, in memory of its own, and nobody
+        else reads it: not another op, not another worker, not the caller.
+        """
+        value = self.op.operand(index)
+        if value is None or value.op is None or len(value.uses) != 1 or value.is_output:
+            return False
+        maker = value.op
+        same_place = maker.graph is self.op.graph and maker.cluster == self.op.cluster
+        return same_place and not maker.domain and maker.kind in _ALLOCATING
 
     def wants(self, index: int) -> bool:
         """Whether the model asks for result `index`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ramiel_backends.torch.families._calls import call
 from ramiel_backends.torch.families._types import computable
-from ramiel_backends.torch.table import Site, emits, literal, row
+from ramiel_backends.torch.table import TABLE, Row, Site, emits, literal, row
 
 row("Acos", "torch.acos({0})")
 row("Acosh", "torch.acosh({0})")
@@ -24,11 +24,7 @@ row("Tan", "torch.tan({0})")
 row("Tanh", "torch.tanh({0})")
 
 row("Celu", "F.celu({0}, {alpha})", alpha=1.0)
-row("Elu", "F.elu({0}, {alpha})", alpha=1.0)
-row("HardSwish", "F.hardswish({0})")
-row("LeakyRelu", "F.leaky_relu({0}, {alpha})", alpha=0.01)
 row("Mish", "F.mish({0})")
-row("Relu", "F.relu({0})")
 row("Sigmoid", "torch.sigmoid({0})")
 row("Softplus", "F.softplus({0})")
 row("Softsign", "F.softsign({0})")
@@ -38,6 +34,22 @@ row("ThresholdedRelu", "F.threshold({0}, {alpha}, 0.0)", alpha=1.0)
 @emits("Gelu")
 def gelu(site: Site) -> str:
     return call("F.gelu", site[0], approximate=(site.attribute("approximate", "none"), "none"))
+
+
+def _activation(kind: str, function: str, **defaults: float) -> None:
+    """A row for an activation that may work in place, where nobody else reads its operand."""
+
+    def emit(site: Site) -> str:
+        options = [literal(site.attribute(name, value)) for name, value in defaults.items()]
+        return call(function, site[0], *options, inplace=(site.reusable(0), False))
+
+    TABLE.add(Row(kind, "", 1, emit))
+
+
+_activation("Elu", "F.elu", alpha=1.0)
+_activation("HardSwish", "F.hardswish")
+_activation("LeakyRelu", "F.leaky_relu", alpha=0.01)
+_activation("Relu", "F.relu")
 
 
 @emits("HardSigmoid")

@@ -54,20 +54,20 @@ def worker_0(weights):
         # Segment 1 of 9, predicted to start at 0.00 ms.
         image = port.input("image")
         conv1_conv = F.conv2d(image, conv1_weight, conv1_bias, stride=2)
-        conv1_relu = F.relu(conv1_conv)
+        conv1_relu = F.relu(conv1_conv, inplace=True)
         del conv1_conv
         maxpool = F.max_pool2d(conv1_relu, 3, stride=2, ceil_mode=True)
         del conv1_relu
         fire2_squeeze_conv = F.conv2d(maxpool, fire2_squeeze_weight, fire2_squeeze_bias)
         del maxpool
-        fire2_squeeze_relu = F.relu(fire2_squeeze_conv)
+        fire2_squeeze_relu = F.relu(fire2_squeeze_conv, inplace=True)
         del fire2_squeeze_conv
         port.send(0, fire2_squeeze_relu)  # to worker 1
         fire2_expand3x3_conv = F.conv2d(
             fire2_squeeze_relu, fire2_expand3x3_weight, fire2_expand3x3_bias, padding=1
         )
         del fire2_squeeze_relu
-        fire2_expand3x3_relu = F.relu(fire2_expand3x3_conv)
+        fire2_expand3x3_relu = F.relu(fire2_expand3x3_conv, inplace=True)
         del fire2_expand3x3_conv
 
         # Segment 2 of 9, predicted to start at 3.81 ms.
@@ -76,14 +76,14 @@ def worker_0(weights):
         del fire2_expand1x1_relu, fire2_expand3x3_relu
         fire3_squeeze_conv = F.conv2d(fire2_concat, fire3_squeeze_weight, fire3_squeeze_bias)
         del fire2_concat
-        fire3_squeeze_relu = F.relu(fire3_squeeze_conv)
+        fire3_squeeze_relu = F.relu(fire3_squeeze_conv, inplace=True)
         del fire3_squeeze_conv
         port.send(2, fire3_squeeze_relu)  # to worker 1
         fire3_expand3x3_conv = F.conv2d(
             fire3_squeeze_relu, fire3_expand3x3_weight, fire3_expand3x3_bias, padding=1
         )
         del fire3_squeeze_relu
-        fire3_expand3x3_relu = F.relu(fire3_expand3x3_conv)
+        fire3_expand3x3_relu = F.relu(fire3_expand3x3_conv, inplace=True)
         del fire3_expand3x3_conv
 
         # Segment 3 of 9, predicted to start at 4.79 ms.
@@ -92,14 +92,14 @@ def worker_0(weights):
         del fire3_expand1x1_relu, fire3_expand3x3_relu
         fire4_squeeze_conv = F.conv2d(fire3_concat, fire4_squeeze_weight, fire4_squeeze_bias)
         del fire3_concat
-        fire4_squeeze_relu = F.relu(fire4_squeeze_conv)
+        fire4_squeeze_relu = F.relu(fire4_squeeze_conv, inplace=True)
         del fire4_squeeze_conv
         port.send(4, fire4_squeeze_relu)  # to worker 1
         fire4_expand3x3_conv = F.conv2d(
             fire4_squeeze_relu, fire4_expand3x3_weight, fire4_expand3x3_bias, padding=1
         )
         del fire4_squeeze_relu
-        fire4_expand3x3_relu = F.relu(fire4_expand3x3_conv)
+        fire4_expand3x3_relu = F.relu(fire4_expand3x3_conv, inplace=True)
         del fire4_expand3x3_conv
 
         # Segment 4 of 9, predicted to start at 6.75 ms.
@@ -110,14 +110,14 @@ def worker_0(weights):
         del fire4_concat
         fire5_squeeze_conv = F.conv2d(fire4_maxpool, fire5_squeeze_weight, fire5_squeeze_bias)
         del fire4_maxpool
-        fire5_squeeze_relu = F.relu(fire5_squeeze_conv)
+        fire5_squeeze_relu = F.relu(fire5_squeeze_conv, inplace=True)
         del fire5_squeeze_conv
         port.send(6, fire5_squeeze_relu)  # to worker 1
         fire5_expand3x3_conv = F.conv2d(
             fire5_squeeze_relu, fire5_expand3x3_weight, fire5_expand3x3_bias, padding=1
         )
         del fire5_squeeze_relu
-        fire5_expand3x3_relu = F.relu(fire5_expand3x3_conv)
+        fire5_expand3x3_relu = F.relu(fire5_expand3x3_conv, inplace=True)
         del fire5_expand3x3_conv
 
         # Segment 5 of 9, predicted to start at 8.20 ms.
@@ -126,14 +126,14 @@ def worker_0(weights):
         del fire5_expand1x1_relu, fire5_expand3x3_relu
         fire6_squeeze_conv = F.conv2d(fire5_concat, fire6_squeeze_weight, fire6_squeeze_bias)
         del fire5_concat
-        fire6_squeeze_relu = F.relu(fire6_squeeze_conv)
+        fire6_squeeze_relu = F.relu(fire6_squeeze_conv, inplace=True)
         del fire6_squeeze_conv
         port.send(8, fire6_squeeze_relu)  # to worker 1
         fire6_expand3x3_conv = F.conv2d(
             fire6_squeeze_relu, fire6_expand3x3_weight, fire6_expand3x3_bias, padding=1
         )
         del fire6_squeeze_relu
-        fire6_expand3x3_relu = F.relu(fire6_expand3x3_conv)
+        fire6_expand3x3_relu = F.relu(fire6_expand3x3_conv, inplace=True)
         del fire6_expand3x3_conv
 
         # Segment 6 of 9, predicted to start at 9.21 ms.
@@ -142,14 +142,14 @@ def worker_0(weights):
         del fire6_expand1x1_relu, fire6_expand3x3_relu
         fire7_squeeze_conv = F.conv2d(fire6_concat, fire7_squeeze_weight, fire7_squeeze_bias)
         del fire6_concat
-        fire7_squeeze_relu = F.relu(fire7_squeeze_conv)
+        fire7_squeeze_relu = F.relu(fire7_squeeze_conv, inplace=True)
         del fire7_squeeze_conv
         port.send(10, fire7_squeeze_relu)  # to worker 1
         fire7_expand3x3_conv = F.conv2d(
             fire7_squeeze_relu, fire7_expand3x3_weight, fire7_expand3x3_bias, padding=1
         )
         del fire7_squeeze_relu
-        fire7_expand3x3_relu = F.relu(fire7_expand3x3_conv)
+        fire7_expand3x3_relu = F.relu(fire7_expand3x3_conv, inplace=True)
         del fire7_expand3x3_conv
 
         # Segment 7 of 9, predicted to start at 10.34 ms.
@@ -158,14 +158,14 @@ def worker_0(weights):
         del fire7_expand1x1_relu, fire7_expand3x3_relu
         fire8_squeeze_conv = F.conv2d(fire7_concat, fire8_squeeze_weight, fire8_squeeze_bias)
         del fire7_concat
-        fire8_squeeze_relu = F.relu(fire8_squeeze_conv)
+        fire8_squeeze_relu = F.relu(fire8_squeeze_conv, inplace=True)
         del fire8_squeeze_conv
         port.send(12, fire8_squeeze_relu)  # to worker 1
         fire8_expand3x3_conv = F.conv2d(
             fire8_squeeze_relu, fire8_expand3x3_weight, fire8_expand3x3_bias, padding=1
         )
         del fire8_squeeze_relu
-        fire8_expand3x3_relu = F.relu(fire8_expand3x3_conv)
+        fire8_expand3x3_relu = F.relu(fire8_expand3x3_conv, inplace=True)
         del fire8_expand3x3_conv
 
         # Segment 8 of 9, predicted to start at 12.03 ms.
@@ -176,14 +176,14 @@ def worker_0(weights):
         del fire8_concat
         fire9_squeeze_conv = F.conv2d(fire8_maxpool, fire9_squeeze_weight, fire9_squeeze_bias)
         del fire8_maxpool
-        fire9_squeeze_relu = F.relu(fire9_squeeze_conv)
+        fire9_squeeze_relu = F.relu(fire9_squeeze_conv, inplace=True)
         del fire9_squeeze_conv
         port.send(14, fire9_squeeze_relu)  # to worker 1
         fire9_expand3x3_conv = F.conv2d(
             fire9_squeeze_relu, fire9_expand3x3_weight, fire9_expand3x3_bias, padding=1
         )
         del fire9_squeeze_relu
-        fire9_expand3x3_relu = F.relu(fire9_expand3x3_conv)
+        fire9_expand3x3_relu = F.relu(fire9_expand3x3_conv, inplace=True)
         del fire9_expand3x3_conv
 
         # Segment 9 of 9, predicted to start at 12.89 ms.
@@ -192,7 +192,7 @@ def worker_0(weights):
         del fire9_expand1x1_relu, fire9_expand3x3_relu
         conv10_conv = F.conv2d(fire9_concat, conv10_weight, conv10_bias)
         del fire9_concat
-        conv10_relu = F.relu(conv10_conv)
+        conv10_relu = F.relu(conv10_conv, inplace=True)
         del conv10_conv
         pool = torch.mean(conv10_relu, dim=(2, 3), keepdim=True)
         del conv10_relu
@@ -236,7 +236,7 @@ def worker_1(weights):
             fire2_squeeze_relu, fire2_expand1x1_weight, fire2_expand1x1_bias
         )
         del fire2_squeeze_relu
-        fire2_expand1x1_relu = F.relu(fire2_expand1x1_conv)
+        fire2_expand1x1_relu = F.relu(fire2_expand1x1_conv, inplace=True)
         del fire2_expand1x1_conv
         port.send(1, fire2_expand1x1_relu)  # to worker 0
         del fire2_expand1x1_relu
@@ -247,7 +247,7 @@ def worker_1(weights):
             fire3_squeeze_relu, fire3_expand1x1_weight, fire3_expand1x1_bias
         )
         del fire3_squeeze_relu
-        fire3_expand1x1_relu = F.relu(fire3_expand1x1_conv)
+        fire3_expand1x1_relu = F.relu(fire3_expand1x1_conv, inplace=True)
         del fire3_expand1x1_conv
         port.send(3, fire3_expand1x1_relu)  # to worker 0
         del fire3_expand1x1_relu
@@ -258,7 +258,7 @@ def worker_1(weights):
             fire4_squeeze_relu, fire4_expand1x1_weight, fire4_expand1x1_bias
         )
         del fire4_squeeze_relu
-        fire4_expand1x1_relu = F.relu(fire4_expand1x1_conv)
+        fire4_expand1x1_relu = F.relu(fire4_expand1x1_conv, inplace=True)
         del fire4_expand1x1_conv
         port.send(5, fire4_expand1x1_relu)  # to worker 0
         del fire4_expand1x1_relu
@@ -269,7 +269,7 @@ def worker_1(weights):
             fire5_squeeze_relu, fire5_expand1x1_weight, fire5_expand1x1_bias
         )
         del fire5_squeeze_relu
-        fire5_expand1x1_relu = F.relu(fire5_expand1x1_conv)
+        fire5_expand1x1_relu = F.relu(fire5_expand1x1_conv, inplace=True)
         del fire5_expand1x1_conv
         port.send(7, fire5_expand1x1_relu)  # to worker 0
         del fire5_expand1x1_relu
@@ -280,7 +280,7 @@ def worker_1(weights):
             fire6_squeeze_relu, fire6_expand1x1_weight, fire6_expand1x1_bias
         )
         del fire6_squeeze_relu
-        fire6_expand1x1_relu = F.relu(fire6_expand1x1_conv)
+        fire6_expand1x1_relu = F.relu(fire6_expand1x1_conv, inplace=True)
         del fire6_expand1x1_conv
         port.send(9, fire6_expand1x1_relu)  # to worker 0
         del fire6_expand1x1_relu
@@ -291,7 +291,7 @@ def worker_1(weights):
             fire7_squeeze_relu, fire7_expand1x1_weight, fire7_expand1x1_bias
         )
         del fire7_squeeze_relu
-        fire7_expand1x1_relu = F.relu(fire7_expand1x1_conv)
+        fire7_expand1x1_relu = F.relu(fire7_expand1x1_conv, inplace=True)
         del fire7_expand1x1_conv
         port.send(11, fire7_expand1x1_relu)  # to worker 0
         del fire7_expand1x1_relu
@@ -302,7 +302,7 @@ def worker_1(weights):
             fire8_squeeze_relu, fire8_expand1x1_weight, fire8_expand1x1_bias
         )
         del fire8_squeeze_relu
-        fire8_expand1x1_relu = F.relu(fire8_expand1x1_conv)
+        fire8_expand1x1_relu = F.relu(fire8_expand1x1_conv, inplace=True)
         del fire8_expand1x1_conv
         port.send(13, fire8_expand1x1_relu)  # to worker 0
         del fire8_expand1x1_relu
@@ -313,7 +313,7 @@ def worker_1(weights):
             fire9_squeeze_relu, fire9_expand1x1_weight, fire9_expand1x1_bias
         )
         del fire9_squeeze_relu
-        fire9_expand1x1_relu = F.relu(fire9_expand1x1_conv)
+        fire9_expand1x1_relu = F.relu(fire9_expand1x1_conv, inplace=True)
         port.send(15, fire9_expand1x1_relu)  # to worker 0
 
     return run
