@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -37,8 +38,9 @@ def library_modules() -> frozenset[str]:
     return frozenset(_sources("ramiel_backends.torch.library")) - {"__init__"}
 
 
-def _sources(package: str) -> dict[str, str]:
-    """The text of each Python file of a package, by module name."""
+@cache
+def _sources(package: str) -> Mapping[str, str]:
+    """The text of each Python file of a package, by module name; read once per process."""
     found = [entry for entry in files(package).iterdir() if entry.name.endswith(".py")]
     return {
         entry.name.removesuffix(".py"): entry.read_text(encoding="utf-8")
@@ -46,13 +48,14 @@ def _sources(package: str) -> dict[str, str]:
     }
 
 
-def _imports(source: str) -> list[str]:
+@cache
+def _imports(source: str) -> tuple[str, ...]:
     """The modules of its own package that a source imports."""
     found: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             found += [node.module] if node.module else [alias.name for alias in node.names]
-    return found
+    return tuple(found)
 
 
 def _write(folder: Path, sources: Mapping[str, str]) -> tuple[str, ...]:
