@@ -75,9 +75,9 @@ def _deserialize(proto: onnx.ModelProto) -> onnx_ir.Model:
         model.graph.sort()
     except Exception as error:
         cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        reason = str(cause).splitlines()[0]
+        while (inner := cause.__cause__ or cause.__context__) is not None:
+            cause = inner
+        reason = str(cause).partition("\n")[0]
         if "cycl" in reason.lower():
             raise ModelError("the graph has a cycle: an op depends on its own result") from error
         if "map" in reason.lower():
@@ -135,7 +135,8 @@ class _Reader:
     def op(self, graph: Graph, node: onnx_ir.Node) -> None:
         attributes: dict[str, Attribute] = {}
         regions: dict[str, Graph] = {}
-        label = f"{node.op_type} {node.name or node.outputs[0].name!r}"
+        names = (value.name for value in node.outputs)
+        label = f"{node.op_type} {node.name or next(names, '')!r}"
         for name, attribute in node.attributes.items():
             if attribute.is_ref():
                 raise ModelError(f"{label}: attribute {name!r} refers to a function's parameter")
@@ -152,7 +153,7 @@ class _Reader:
             Op(
                 node.op_type,
                 operands,
-                results,
+                _trimmed(node.op_type, results),
                 attributes,
                 domain=_domain(node.domain),
                 regions=regions,
@@ -181,10 +182,13 @@ class _Reader:
         return Attribute(kind, convert(value))
 
     def constant(self, node: onnx_ir.Node) -> Tensor:
-        (attribute,) = node.attributes.values() or (None,)
-        if attribute is None:
-            raise ModelError(f"the Constant {node.outputs[0].name!r} has no value")
+        label = f"the Constant {node.outputs[0].name!r}"
+        if len(node.attributes) != 1:
+            raise ModelError(f"{label} has {len(node.attributes) or 'no'} values, not one")
+        (attribute,) = node.attributes.values()
         name, value = attribute.name, attribute.value
+        if attribute.is_ref():
+            raise ModelError(f"{label}: attribute {name!r} refers to a function's parameter")
         if name == "value":
             return self.tensor(value)
         if name == "sparse_value":
@@ -194,6 +198,8 @@ class _Reader:
             array = np.empty(len(items), object)
             array[:] = [_text(item) for item in items]
             return Tensor.of(array.reshape(()) if name == "value_string" else array)
+        if name not in ("value_int", "value_ints", "value_float", "value_floats"):
+            raise ModelError(f"{label} has the unknown attribute {name!r}")
         dtype = np.int64 if "int" in name else np.float32
         return Tensor.of(np.asarray(value, dtype))
 
@@ -244,6 +250,13 @@ class _Reader:
             name=tensor.name or "",
             base_dir=path.parent,
         )
+
+
+def _trimmed(kind: str, results: list[Value | None]) -> list[Value | None]:
+    """The results without absent ones at the end, where their number has no meaning."""
+    while kind not in _COUNTED_RESULTS and len(results) > 1 and results[-1] is None:
+        results = results[:-1]
+    return results or [None]
 
 
 def _domain(domain: str) -> str:

@@ -12,7 +12,7 @@ import onnx.inliner
 import onnx.shape_inference
 from onnx import defs
 
-from ramiel_ir.errors import ModelError, UsageError
+from ramiel_ir.errors import ModelError, UnsupportedOpError, UsageError
 
 Shapes = Mapping[str, Sequence[int | str]]
 """Shapes to give to inputs, by input name."""
@@ -85,7 +85,14 @@ def _refuse_duplicates(graph: onnx.GraphProto, outer: set[str]) -> None:
         if value.name in seen:
             raise ModelError(f"the name {value.name!r} stands for two values of the model")
         seen.add(value.name)
-    seen.update(tensor.name for tensor in graph.initializer)
+    weights: set[str] = set()
+    for tensor in graph.initializer:
+        if tensor.name in weights:
+            raise ModelError(f"the name {tensor.name!r} stands for two values of the model")
+        weights.add(tensor.name)
+    if graph.sparse_initializer:
+        raise UnsupportedOpError("sparse weights are not supported", hint="make them dense")
+    seen |= weights
     for node in graph.node:
         for name in node.output:
             if name and name in seen:
