@@ -17,7 +17,7 @@ from ramiel_ir.costs import AnalyticCosts, Costs
 from ramiel_ir.errors import UsageError
 from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import Context, PassManager
-from ramiel_ir.plan import Plan, Timeline, make_plan, simulate
+from ramiel_ir.plan import Plan, Timeline, best_sequential, make_plan, simulate
 
 if TYPE_CHECKING:
     from ramiel_ir.onnx_proto import Shapes
@@ -142,9 +142,10 @@ def plan_model(
     graph = emitter.prepare(read(source, **reading), context)
     emitter.check(graph)
     manager.run(graph)
-    used = max(1, len(graph.clusters))
-    if threads is None:
-        threads = context.threads if used > 1 else context.cores
+    if threads is None and len(graph.clusters) > 1:
+        threads = context.threads
+    elif threads is None:
+        threads, _ = best_sequential(graph, context.costs, context.cores)
     plan = make_plan(graph, threads=threads)
     plan.verify()
     plan = manager.run_plan(plan)

@@ -290,6 +290,13 @@ def sequential_time(graph: Graph, costs: Costs, threads: int) -> float:
     return sum(costs.op(op, threads) for op in graph.ops)
 
 
+def best_sequential(graph: Graph, costs: Costs, cores: int) -> tuple[int, float]:
+    """The better of one thread and all cores for a sequential plan: threads, and µs."""
+    times = {threads: sequential_time(graph, costs, threads) for threads in (cores, 1)}
+    best = min(times, key=times.__getitem__)
+    return best, times[best]
+
+
 def aliases(graph: Graph) -> dict[str, Value]:
     """The outputs that no op computes, by name: they are inputs or weights."""
     return {value.name: value for value in graph.outputs if value.op is None}

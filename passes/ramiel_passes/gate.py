@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import Context, No, Pass
-from ramiel_ir.plan import make_plan, sequential_time, simulate
+from ramiel_ir.plan import best_sequential, make_plan, simulate
 from ramiel_passes.sequential import Sequential
 
 
@@ -14,8 +14,8 @@ from ramiel_passes.sequential import Sequential
 class Gate(Pass):
     """Put everything on one worker when the clusters are not predicted to be faster.
 
-    The plan competes with what its user has now: one worker that gives all cores to each op in
-    turn. It must win by `margin`, a fraction of the sequential time, since a prediction is not a
+    The plan competes with what its user has now: one worker that gives one thread or all cores,
+    whichever is better, to each op in turn. It must win by `margin`, a fraction of the sequential time, since a prediction is not a
     measurement.
     """
 
@@ -26,7 +26,7 @@ class Gate(Pass):
         if len(graph.clusters) < 2:
             return No("the plan is sequential already")
         predicted = simulate(make_plan(graph, threads=context.threads), context.costs).makespan
-        sequential = sequential_time(graph, context.costs, context.cores)
+        _, sequential = best_sequential(graph, context.costs, context.cores)
         if predicted < sequential * (1 - self.margin):
             return No(f"predicted {predicted:.0f} µs against {sequential:.0f} µs sequentially")
         return Sequential().run(graph, context)

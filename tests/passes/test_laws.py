@@ -14,7 +14,7 @@ from ramiel_ir.costs import AnalyticCosts, Costs, StaticCosts, distances
 from ramiel_ir.interpret import interpret
 from ramiel_ir.ir import Graph, difference, verify
 from ramiel_ir.pipeline import Context, PassManager, parse_pipeline
-from ramiel_ir.plan import make_plan, sequential_time, simulate
+from ramiel_ir.plan import best_sequential, make_plan, simulate
 from ramiel_ir.registry import PASSES
 from ramiel_ir.text import parse_graph, print_graph
 from ramiel_passes.clone import Clone
@@ -269,7 +269,7 @@ def test_gate_keeps_clusters_exactly_where_they_are_predicted_to_win() -> None:
             continue
         margin = rng.choice((0.0, 0.03, 0.5))
         parallel = predicted(graph, context)
-        sequential = sequential_time(graph, context.costs, context.cores)
+        _, sequential = best_sequential(graph, context.costs, context.cores)
         changed = Gate(margin).run(graph, context)
         wins = parallel < sequential * (1 - margin)
         assert bool(changed) != wins
