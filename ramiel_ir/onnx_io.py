@@ -91,6 +91,7 @@ class _Reader:
         self.folder = folder
         self.allowed = allowed
         self.values: dict[onnx_ir.Value, Value] = {}
+        self.scopes: list[Graph] = []
 
     def model(self, model: onnx_ir.Model) -> Graph:
         graph = self.graph(model.graph)
@@ -106,6 +107,7 @@ class _Reader:
 
     def graph(self, source: onnx_ir.Graph) -> Graph:
         graph = Graph(source.name or "graph")
+        self.scopes.append(graph)
         constants = set(source.initializers.values())
         for value in source.inputs:
             if value not in constants:
@@ -122,10 +124,16 @@ class _Reader:
             else:
                 self.op(graph, node)
         graph.set_outputs(self.use(value, "an output") for value in source.outputs)
+        self.scopes.pop()
         return graph
 
     def use(self, value: onnx_ir.Value, where: str) -> Value:
         if value not in self.values:
+            # A region may return a value of an enclosing graph; onnx_ir does not connect the two.
+            for scope in reversed(self.scopes[:-1]):
+                found = next((known for known in scope.values() if known.name == value.name), None)
+                if found is not None:
+                    return found
             raise ModelError(
                 f"{where} of the model reads {value.name!r}, which nothing produces",
                 hint="an initializer, an input or a node is missing",
@@ -407,9 +415,18 @@ class _Writer:
             self.values[value] = constant
             initializers.append(constant)
         nodes = [self.node(op) for op in ops]
+        here = {*inputs, *weights, *(value for op in ops for value in op.writes)}
+        returned = []
+        for index, value in enumerate(outputs):
+            if value in here:
+                returned.append(self.values[value])
+            else:  # ONNX wants a region to return values of its own
+                copy = onnx_ir.Value(name=f"{name}.{value.name}.{index}")
+                nodes.append(onnx_ir.Node("", "Identity", [self.values[value]], outputs=[copy]))
+                returned.append(copy)
         return onnx_ir.Graph(
             [self.values[value] for value in inputs],
-            [self.values[value] for value in outputs],
+            returned,
             nodes=nodes,
             initializers=initializers,
             opset_imports=dict(opsets) if opsets else None,

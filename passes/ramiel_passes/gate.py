@@ -15,8 +15,8 @@ class Gate(Pass):
     """Put everything on one worker when the clusters are not predicted to be faster.
 
     The plan competes with what its user has now: one worker that gives one thread or all cores,
-    whichever is better, to each op in turn. It must win by `margin`, a fraction of the sequential time, since a prediction is not a
-    measurement.
+    whichever is better, to each op in turn. It must win by `margin`, a fraction of the sequential
+    time, since a prediction is not a measurement.
     """
 
     name = "gate"
