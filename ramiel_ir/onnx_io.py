@@ -6,6 +6,7 @@ Weights stay where they are, memory-mapped where they are external, until someth
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +71,8 @@ def read_onnx(
 
 
 def _deserialize(proto: onnx.ModelProto) -> onnx_ir.Model:
+    # It warns of regions that return values of enclosing graphs, which is well with us.
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     try:
         model = onnx_ir.from_proto(proto)
         model.graph.sort()

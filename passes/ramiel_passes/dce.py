@@ -26,10 +26,10 @@ class Dce(Pass):
         needed: set[Op] = set()
         todo = list(graph.outputs)
         while todo:
-            op = todo.pop().op
-            if op is not None and op.graph is graph and op not in needed:
-                needed.add(op)
-                todo.extend(op.reads)
+            maker = todo.pop().op
+            if maker is not None and maker.graph is graph and maker not in needed:
+                needed.add(maker)
+                todo.extend(maker.reads)
         dead = [op for op in graph.ops if op not in needed]
         graph.erase(*dead)
         unused: list[Value] = [value for value in graph.weights if not value.uses]
