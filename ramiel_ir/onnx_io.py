@@ -42,6 +42,8 @@ from ramiel_ir.onnx_proto import Shapes, load_model, prepare
 CLUSTER_KEY = "ramiel.cluster"
 """The node metadata property that carries an op's cluster through an ONNX file."""
 
+_ABSENT_KEY = "ramiel.absent"  # which results have a name only because their number is meaning
+
 # Reading ------------------------------------------------------------------------------------------
 
 
@@ -155,8 +157,10 @@ class _Reader:
                 regions[name] = self.graph(attribute.as_graph())
             else:
                 attributes[name] = self.attribute(label, attribute)
+        absent = node.metadata_props.get(_ABSENT_KEY, "").split(",")
         results = [
-            Value(value.name, _type(value)) if value.name else None for value in node.outputs
+            Value(value.name, _type(value)) if value.name and str(index) not in absent else None
+            for index, value in enumerate(node.outputs)
         ]
         operands = [value and self.use(value, label) for value in node.inputs]
         cluster = node.metadata_props.get(CLUSTER_KEY, "")
@@ -452,6 +456,10 @@ class _Writer:
             )
             attributes.append(onnx_ir.Attr(name, onnx_ir.AttributeType.GRAPH, body))
         results = []
+        metadata = {} if op.cluster is None else {CLUSTER_KEY: str(op.cluster)}
+        absent = [str(index) for index, result in enumerate(op.results) if result is None]
+        if absent and op.kind in _COUNTED_RESULTS:
+            metadata[_ABSENT_KEY] = ",".join(absent)
         for index, result in enumerate(op.results):
             unnamed = f"{op.label}.unused{index}" if op.kind in _COUNTED_RESULTS else ""
             results.append(onnx_ir.Value(name=unnamed) if result is None else _onnx_value(result))
@@ -464,7 +472,7 @@ class _Writer:
             attributes,
             outputs=results,
             name=self.node_name(op),
-            metadata_props={} if op.cluster is None else {CLUSTER_KEY: str(op.cluster)},
+            metadata_props=metadata,
         )
 
 

@@ -245,8 +245,8 @@ def _shape(b: _Builder) -> None:
 def _dropout(b: _Builder) -> None:
     source = b.pick()
     shape = _shape_of(source)
-    absent = (1,) if b.rng.random() < 0.5 else ()
-    b.add("Dropout", [source], Type(F32, shape), Type(BOOL, shape), absent=absent)
+    mask = [Type(BOOL, shape)] * b.rng.randrange(2)
+    b.add("Dropout", [source], Type(F32, shape), *mask)
 
 
 def _random(b: _Builder) -> None:  # with a seed it is the same each time, and still not pure
