@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ramiel_ir.profile import machine
+from ramiel_ir.machine import describe_machine
 
 _VERSIONS = ("ramiel-ir", "torch", "onnxruntime", "openvino", "onnx", "numpy")
 
@@ -27,7 +27,7 @@ def environment() -> str:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return f"{machine()}; {', '.join(found)}; {datetime.date.today().isoformat()}"
+    return f"{describe_machine()}; {', '.join(found)}; {datetime.date.today().isoformat()}"
 
 
 def fill(script: str, parts: Mapping[str, str]) -> None:

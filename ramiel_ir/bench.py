@@ -34,11 +34,11 @@ from ramiel_ir.driver import (
     parallel_pipeline,
     plan_model,
     read,
-    usable_cores,
 )
 from ramiel_ir.errors import RamielError
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import Graph
+from ramiel_ir.machine import usable_cores
 from ramiel_ir.onnx_io import write_onnx
 
 _ROUND_SECONDS = 0.25  # how long one contestant runs before the next one does

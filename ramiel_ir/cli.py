@@ -254,8 +254,7 @@ def opt(
 ) -> None:
     """Run passes over a model and print the IR."""
     from ramiel_ir import registry
-    from ramiel_ir.costs import parse_costs
-    from ramiel_ir.driver import make_context
+    from ramiel_ir.driver import make_context, parse_costs
     from ramiel_ir.pipeline import PassManager
 
     if list_passes:
@@ -356,7 +355,7 @@ def compile(
 ) -> None:
     """Emit an artifact: a folder that runs the model without ramiel-ir."""
     from ramiel_ir import driver
-    from ramiel_ir.costs import parse_costs
+    from ramiel_ir.driver import parse_costs
 
     with _progress("compiling"):
         done = driver.compile(
@@ -366,7 +365,7 @@ def compile(
             passes=passes,
             workers=workers,
             threads=threads,
-            costs=parse_costs(costs),
+            costs=parse_costs(costs, backend),
             force=force,
         )
     plan = done.plan
@@ -491,7 +490,7 @@ def bench(
 ) -> None:
     """Measure the latency of our plans and of the peers, interleaved, each in its own process."""
     from ramiel_ir import bench as benching
-    from ramiel_ir.costs import parse_costs
+    from ramiel_ir.driver import parse_costs
 
     graph = _read(model, input_shape)
     with _progress("measuring") as advance:
@@ -500,7 +499,7 @@ def bench(
             backends=backends.split(","),
             workers=workers,
             rounds=rounds,
-            costs=parse_costs(costs),
+            costs=None if costs == "analytic" else parse_costs(costs),
             peers=peers,
             inputs=_inputs(graph, inputs, seed, input_range),
             progress=advance,
@@ -551,6 +550,22 @@ def profile(
         f"a message costs {found.message:.1f} µs and {1e3 * found.per_byte:.3f} µs per kB",
         file=sys.stderr,
     )
+
+
+@app.command(short_help="Fit the analytic costs to this machine.")
+def calibrate(backends: Backends = "torch,ort") -> None:
+    """Fit the analytic costs to this machine, once; later commands use what is found."""
+    from ramiel_ir import calibrate as calibrating
+
+    for backend in backends.split(","):
+        with _progress("measuring"):
+            found = calibrating.calibrate(backend)
+        print(
+            f"{backend}: {found.gflops:.0f} GFLOP/s, {found.gigabytes_per_second:.1f} GB/s, "
+            f"{found.overhead:.1f} µs per op, {found.message:.1f} µs per message, a second thread "
+            f"adds {100 * found.scaling:.0f} %; kept in {calibrating.cache_file(backend)}",
+            file=sys.stderr,
+        )
 
 
 @app.command(short_help="Compile, compare and measure some models.")
@@ -623,8 +638,7 @@ def inspect(
     """What a model is: inputs, outputs, ops, opset, work, critical path, parallelism, clusters."""
     from collections import Counter
 
-    from ramiel_ir.costs import parse_costs
-    from ramiel_ir.driver import make_context
+    from ramiel_ir.driver import make_context, parse_costs
     from ramiel_ir.pipeline import PassManager
     from ramiel_ir.text import print_type
 

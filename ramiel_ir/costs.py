@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ramiel_ir.errors import UsageError
 from ramiel_ir.ir import DType, Graph, Op, Type, Value
 
 
@@ -287,16 +286,3 @@ _FLOPS: dict[str, Callable[[Op], float]] = {
         ("Sigmoid", "Tanh", "Exp", "Erf", "Gelu", "Softmax", "HardSwish", "LRN", "Pow"), _expensive
     ),
 }
-
-
-def parse_costs(text: str) -> Costs:
-    """The cost model `--costs` names, or the profile in that .json file; `UsageError` otherwise."""
-    if text.endswith(".json"):
-        from ramiel_ir.profile import MeasuredCosts
-
-        return MeasuredCosts.load(text)
-    known: dict[str, type[Costs]] = {cls.name: cls for cls in (AnalyticCosts, StaticCosts)}
-    if text not in known:
-        names = ", ".join(sorted(known))
-        raise UsageError(f"unknown costs {text!r}; there are: {names}, and profiles (.json)")
-    return known[text]()

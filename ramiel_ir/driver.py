@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 from ramiel_ir import registry
 from ramiel_ir.artifact import write_artifact
 from ramiel_ir.backend import Backend, find_backend
-from ramiel_ir.costs import AnalyticCosts, Costs
+from ramiel_ir.calibrate import calibrated_costs
+from ramiel_ir.costs import AnalyticCosts, Costs, StaticCosts
 from ramiel_ir.errors import UsageError
 from ramiel_ir.ir import Graph
+from ramiel_ir.machine import usable_cores
+from ramiel_ir.measured import MeasuredCosts
 from ramiel_ir.pipeline import Context, PassManager
 from ramiel_ir.plan import Plan, Timeline, best_sequential, make_plan, simulate
 
@@ -72,11 +75,18 @@ def _is_torch_module(source: Source) -> bool:
     return torch is not None and isinstance(source, torch.nn.Module)
 
 
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def parse_costs(text: str, backend: str = "") -> Costs:
+    """The cost model of this name, or the profile in that .json file; else `UsageError`.
+
+    `analytic` is the model as calibrated for the backend on this machine.
+    """
+    if text.endswith(".json"):
+        return MeasuredCosts.load(text)
+    if text == AnalyticCosts.name:
+        return calibrated_costs(backend)
+    if text == StaticCosts.name:
+        return StaticCosts()
+    raise UsageError(f"unknown costs {text!r}; there are: analytic, static, and profiles (.json)")
 
 
 def make_context(
@@ -92,7 +102,7 @@ def make_context(
     if workers > cores:
         _log.warning("%d workers share %d cores", workers, cores)
     return Context(
-        costs=costs or AnalyticCosts(),
+        costs=costs or calibrated_costs(backend),
         workers=workers,
         threads=threads or max(1, cores // workers),
         cores=cores,

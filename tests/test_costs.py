@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from ramiel_ir.costs import AnalyticCosts, StaticCosts, distances, parse_costs, work
+from ramiel_ir.costs import AnalyticCosts, StaticCosts, distances, work
+from ramiel_ir.driver import parse_costs
 from ramiel_ir.errors import UsageError
 from ramiel_ir.ir import DType, Graph, Op, Type, Value
 from ramiel_ir.plan import make_plan, simulate

@@ -1,0 +1,76 @@
+"""Costs that were measured: µs per op, per message and per byte, with one backend."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from ramiel_ir.costs import AnalyticCosts, Costs, value_bytes
+from ramiel_ir.errors import UsageError
+from ramiel_ir.ir import Op, Value
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class MeasuredCosts(Costs):
+    """Costs read from a profile. Ops it does not know cost what the analytic model says, scaled.
+
+    `ops` holds µs by the name of an op's first result, on one and on all threads; an edge costs
+    `message` µs and `per_byte` µs per byte; `scale` is measured over analytic, the median.
+    """
+
+    name: ClassVar[str] = "measured"
+    backend: str
+    ops: Mapping[str, tuple[float, float]]
+    message: float
+    per_byte: float
+    scale: float = 1.0
+    machine: str = ""
+    model: AnalyticCosts = field(default_factory=AnalyticCosts)
+
+    def estimate_op(self, op: Op, threads: int) -> float:
+        known = self.ops.get(op.label.removeprefix("%"))
+        if known is None:
+            return self.scale * self.model.estimate_op(op, threads)
+        return known[0] if threads == 1 else known[1]
+
+    def estimate_edge(self, value: Value) -> float:
+        return self.message + self.per_byte * value_bytes(value.type)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the profile as JSON."""
+        described = {
+            "format_version": FORMAT_VERSION,
+            "backend": self.backend,
+            "machine": self.machine,
+            "message_us": self.message,
+            "us_per_byte": self.per_byte,
+            "scale": self.scale,
+            "ops": {name: list(pair) for name, pair in self.ops.items()},
+        }
+        Path(path).write_text(json.dumps(described, indent=1) + "\n")
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> MeasuredCosts:
+        """Read a profile. Raises `UsageError` for a file that is none."""
+        try:
+            found = json.loads(Path(path).read_text())
+            if found["format_version"] != FORMAT_VERSION:
+                raise UsageError(f"{str(path)!r} has another format than this version reads")
+            return MeasuredCosts(
+                found["backend"],
+                {name: (float(one), float(all_)) for name, (one, all_) in found["ops"].items()},
+                float(found["message_us"]),
+                float(found["us_per_byte"]),
+                float(found["scale"]),
+                found["machine"],
+            )
+        except OSError as error:
+            raise UsageError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{str(path)!r} is no profile: {error}") from None
