@@ -677,12 +677,15 @@ def external_with_data(folder: Path) -> Path:
     return path
 
 
-def test_an_unattached_region_output_is_an_error_not_a_crash() -> None:
+def test_a_region_that_returns_an_outer_value_is_written_as_onnx_wants_it() -> None:
     outer = helper.make_graph([], "then", [], [value("x")])
     proto = model([node("If", "c", "y", then_branch=outer, else_branch=outer)])
     proto.graph.input.append(value("c", TensorProto.BOOL, []))
-    with pytest.raises(ModelError, match="'x'"):
-        read_onnx(proto)
+    graph = read_onnx(proto)
+    assert graph.ops[0].captures == [graph.inputs[0]]
+    onnx.checker.check_model(onnx_ir.to_proto(to_onnx(graph)), full_check=True)
+    x = np.array([1, 2], np.float32)
+    assert interpret(graph, {"x": x, "c": np.array(True)})["y"].tolist() == [1, 2]
 
 
 def test_ops_written_by_hand_can_be_written() -> None:

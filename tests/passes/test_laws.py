@@ -38,7 +38,7 @@ from tests.strategies import (
     spec,
 )
 
-_DAGS = 1500
+_DAGS = 1000
 _RANDOM = {"RandomNormalLike"}
 
 
