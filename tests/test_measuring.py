@@ -1,0 +1,129 @@
+"""Profiles, calibration and benchmarks: what they contain and what they do with failures."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ramiel_ir import calibrate as calibrating
+from ramiel_ir.bench import Contestant, Measurement, measure, ours
+from ramiel_ir.compare import Reference
+from ramiel_ir.costs import AnalyticCosts
+from ramiel_ir.driver import make_context, parse_costs, plan_model
+from ramiel_ir.errors import UsageError
+from ramiel_ir.inputs import random_inputs
+from ramiel_ir.ir import DType, Graph, Type, Value
+from ramiel_ir.measured import MeasuredCosts
+from ramiel_ir.pipeline import PassManager
+from ramiel_ir.profile import profile
+
+KIND = Type(DType.F32, (1, 64))
+
+
+def branches() -> Graph:
+    """x feeds two chains that join."""
+    graph = Graph("branches", [Value("x", KIND)], opsets={"": 21})
+    ends = []
+    for side, kinds in (("left", ("Sin", "Cos", "Abs")), ("right", ("Cos", "Sin", "Neg"))):
+        value = graph.inputs[0]
+        for index, kind in enumerate(kinds):
+            value = graph.add(kind, [value], f"{side}{index}", KIND)
+        ends.append(value)
+    graph.set_outputs([graph.add("Add", ends, "y", KIND)])
+    return graph
+
+
+@pytest.mark.parametrize("backend", ["torch", "ort"])
+def test_a_profile_names_every_op_and_survives_its_file(backend, tmp_path):
+    found = profile(branches(), backend=backend, rounds=3)
+    made = {f"{side}{index}" for side in ("left", "right") for index in range(3)} | {"y"}
+    assert set(found.ops) == made
+    assert all(micros > 0 for pair in found.ops.values() for micros in pair)
+    path = tmp_path / "costs.json"
+    found.save(path)
+    again = parse_costs(str(path))
+    assert isinstance(again, MeasuredCosts)
+    assert (again.ops, again.message, again.scale) == (found.ops, found.message, found.scale)
+
+
+def test_measured_costs_know_threads_and_fall_back_to_the_scaled_model():
+    graph = branches()
+    model = AnalyticCosts()
+    costs = MeasuredCosts("torch", {"left0": (8.0, 5.0)}, 3.0, 0.5, scale=2.0)
+    known, unknown = graph.ops[0], graph.ops[1]
+    assert (costs.op(known, 1), costs.op(known, 2)) == (8.0, 5.0)
+    assert costs.op(unknown) == pytest.approx(2 * model.op(unknown), rel=1e-3)
+    assert costs.edge(known.writes[0]) == 3.0 + 0.5 * 4 * 64
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 1}', '{"format_version": 7}'])
+def test_a_file_that_is_no_profile_is_refused(text, tmp_path):
+    path = tmp_path / "costs.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"costs\.json"):
+        parse_costs(str(path))
+
+
+def test_a_profile_decides_the_gate(tmp_path):
+    """The same clusters win or lose by what their ops were measured to take."""
+    ops = {f"{side}{index}" for side in ("left", "right") for index in range(3)} | {"y"}
+    for micros, workers in ((1000.0, 2), (1.0, 1)):
+        costs = MeasuredCosts("torch", dict.fromkeys(ops, (micros, micros)), 20.0, 0.0)
+        context = make_context(workers=2, threads=1, costs=costs, backend="torch")
+        done = plan_model(branches(), backend="torch", context=context)
+        assert len(done.plan.workers) == workers
+
+
+def test_calibration_is_cached_for_this_machine_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert calibrating.calibrated_costs("ort") == AnalyticCosts()
+    found = calibrating.calibrate("ort", rounds=2)
+    assert found.gflops > 0 and found.overhead > 0
+    assert calibrating.calibrated_costs("ort") == found
+    assert calibrating.calibrated_costs("torch") == AnalyticCosts()
+    path = calibrating.cache_file("ort")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "machine": "another one"}))
+    assert calibrating.calibrated_costs("ort") == AnalyticCosts()
+
+
+def test_contestants_are_measured_in_turn_and_failures_are_reported(tmp_path):
+    graph = branches()
+    inputs = random_inputs(graph)
+    with ours(graph, ["ort"], workers=2) as (contestants, plans):
+        assert [plan.plan.is_sequential for plan in plans.values()][:2] == [True, True]
+        broken = Contestant("broken", str(tmp_path))
+        ticks: list[None] = []
+        rows = measure(
+            [*contestants, broken, Contestant("peer", peer="onnxruntime")],
+            graph,
+            inputs,
+            rounds=1,
+            progress=lambda: ticks.append(None),
+        )
+    assert "is not an artifact" in rows[-2].failure
+    for row in [*rows[:-2], rows[-1]]:
+        assert not row.failure and row.latencies and row.memory > 1 and row.start > 0
+        assert row.minimum <= row.median
+    assert ticks
+
+
+def test_statistics_of_a_measurement():
+    row = Measurement(Contestant("x"), latencies=[0.001 * n for n in range(1, 12)], cpu=[0.002])
+    assert row.minimum == pytest.approx(1.0)
+    assert row.median == pytest.approx(6.0)
+    assert row.spread == pytest.approx((10 - 2) / 2 / 6)
+    assert row.as_dict()["cpu_ms"] == pytest.approx(2.0)
+
+
+def test_reference_says_what_it_is():
+    assert "onnxruntime" in Reference(branches()).name
+    custom = Graph("custom", [Value("x", KIND)], opsets={"": 28})
+    custom.set_outputs([custom.add("Relu", [custom.inputs[0]], "y", KIND)])
+    assert Reference(custom).name == "interpret"
+
+
+def test_absorb_needs_a_batch_normalisation():
+    manager = PassManager.parse("absorb")
+    assert not manager.run(branches())
+    assert manager.steps[0].declined
