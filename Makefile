@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MODELS ?= zoo:squeezenet zoo:googlenet
 
-.PHONY: demo test lint types conformance zoo-table bench clean
+.PHONY: demo test lint types conformance zoo-table scaling bench reproduce clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,12 @@ conformance: $(VENV)/.installed  ## ONNX's own test suite on every engine; write
 
 zoo-table: $(VENV)/.installed  ## docs/zoo.md from its template
 	$(BIN)/python docs/zoo_table.py
+
+scaling: $(VENV)/.installed  ## docs/scaling.md from its template
+	$(BIN)/python docs/scaling.py
+
+reproduce: $(VENV)/.installed  ## docs/reproduction.md from its template
+	$(BIN)/python docs/reproduction.py
 
 bench: $(VENV)/.installed  ## docs/benchmarks.md from its template
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[torch,dev,bench]"
