@@ -370,11 +370,15 @@ def compile(
         )
     plan = done.plan
     print(
-        f"{output}: {len(plan.graph.ops)} ops on {len(plan.workers)} workers of {plan.threads} "
-        f"threads, {len(plan.messages)} messages, predicted {done.timeline.makespan / 1e3:.2f} ms; "
-        f"read {output / 'model.py'}",
+        f"{output}: {_count(len(plan.graph.ops), 'op')} on {_count(len(plan.workers), 'worker')} "
+        f"of {_count(plan.threads, 'thread')}, {_count(len(plan.messages), 'message')}, "
+        f"predicted {done.timeline.makespan / 1e3:.2f} ms; read {output / 'model.py'}",
         file=sys.stderr,
     )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + "s" * (number != 1)
 
 
 @app.command()

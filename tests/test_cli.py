@@ -254,7 +254,7 @@ def test_compile_then_run(run: Cli, backend: str) -> None:
         "--passes=cluster", "--costs=static",
     )  # fmt: skip
     assert (made.code, made.out) == (DONE, "")
-    assert "2 workers of 1 threads, 2 messages" in made.err
+    assert "4 ops on 2 workers of 1 thread, 2 messages" in made.err
     ran = run("run", "out", "--inputs=x.npz", "--outputs=y.npz", "--isolation=thread")
     assert (ran.code, ran.out, ran.err) == (DONE, "", "")
     np.testing.assert_allclose(np.load("y.npz")["y"], expected(), rtol=1e-5)
