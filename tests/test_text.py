@@ -20,7 +20,8 @@ _AWKWARD = [
     "return", "weight", "graph", "metadata", "opset", "sha", "_", "?", "...", "inf", "nan", "-inf",
     "tensor", "type", "ints", "f32", "sequence", "0", "00", "1.5", "1e5", "1-2", "-", "-1", "a-b",
     "a.b", ".", "a b", "a/b:0", "//", "é", "名", '"', "\\", "\n", "\r", "\u2028", "\x00",
-    "\U0001f600", "b", "b\"", "%x", "@0", "{", "}", "True", "1_000", "inf.x", "nan-x", "+1", "x" * 300,
+    "\U0001f600", "b", "b\"", "%x", "@0", "{", "}", "True", "1_000", "inf.x", "nan-x", "+1",
+    "x" * 300,
 ]  # fmt: skip
 
 _names = st.sampled_from(_AWKWARD) | st.text(min_size=1, max_size=6)
