@@ -44,7 +44,7 @@ class Refine(Pass):
         workers = len(graph.clusters)
         number = {cluster: index for index, cluster in enumerate(graph.clusters)}
         scheduler = ListSchedule(Schedule(graph, context.costs, context.threads), workers)
-        distance = distances(graph, context.costs)
+        distance = distances(graph, context.costs, context.threads)
         search = _Search(scheduler, [distance[op] for op in graph.ops], random.Random(self.seed))
         home = [number[op.cluster] if op.cluster is not None else 0 for op in graph.ops]
         found = search.run(home, self._deadline(), max(1, self.budget // len(graph.ops)))

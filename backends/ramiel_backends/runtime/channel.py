@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .backend import Backend
-from .layout import Encoded, Layout, decode
+from .encoding import Encoded, decode
+from .layout import Layout
 from .memory import Arena
 
 _GENERATION, _KIND, _ARENA, _OFFSET, _NBYTES, _DTYPE, _RANK, STAMP = range(8)

@@ -31,11 +31,11 @@ class Sender:
 
 
 class Waiter:
-    """How one worker waits for messages: it spins for a short while, which catches most, then blocks.
+    """How one worker waits for messages: it spins for a while, which catches most, then blocks.
 
-    Spinning pays only on a core of one's own. A worker that spun in vain and meanwhile was taken off
-    its core by the scheduler blocks at once for the next `REST` waits: on a busy machine that makes
-    a hand-over several times faster, since whoever sleeps is preferred when woken.
+    Spinning pays only on a core of one's own. A worker that spun in vain and meanwhile was taken
+    off its core by the scheduler blocks at once for the next `REST` waits: on a busy machine that
+    makes a hand-over several times faster, since whoever sleeps is preferred when woken.
     """
 
     REST = 64

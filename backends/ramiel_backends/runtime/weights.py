@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from .dtypes import CODES, SIZES, STRING, numpy_dtype
+from .encoding import read_strings
 from .errors import ArtifactError
-from .layout import read_strings
 
 NAME = "weights.safetensors"
 

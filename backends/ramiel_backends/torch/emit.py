@@ -11,6 +11,7 @@ import numpy as np
 from ramiel_backends import sources
 from ramiel_backends.torch import gate, layout
 from ramiel_backends.torch.names import Namespace, clean
+from ramiel_backends.torch.regions import RegionTranslator
 from ramiel_backends.torch.statements import (
     Comment,
     Statement,
@@ -20,7 +21,6 @@ from ramiel_backends.torch.statements import (
     reads,
     without_last_deletes,
 )
-from ramiel_backends.torch.translate import Translator
 from ramiel_ir.ir import Op, Tensor, Type, Value
 from ramiel_ir.plan import Compute, Plan, Receive, Send, Timeline, aliases, computed_outputs
 
@@ -63,7 +63,7 @@ class _File:
         workers = len(plan.workers) if plan.graph.ops else 0
         self.makers = [f"worker_{number}" for number in range(workers)]
         names = Namespace((*self.known, *self.makers))
-        self.translator = Translator(names, plan.samples)
+        self.translator = RegionTranslator(names, plan.samples)
         self.inputs = {
             self.translator.name(value, sample): (value, sample)
             for value in plan.graph.inputs

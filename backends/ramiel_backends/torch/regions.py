@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ramiel_backends.torch import layout
 from ramiel_backends.torch.families._types import NUMPY_TYPES, TORCH_TYPES, one_number
@@ -23,10 +22,8 @@ from ramiel_backends.torch.statements import (
     names_in,
     reads,
 )
+from ramiel_backends.torch.translate import Translator, is_region_op
 from ramiel_ir.ir import DType, Graph, Op, Type, Value
-
-if TYPE_CHECKING:
-    from ramiel_backends.torch.translate import Translator
 
 SINCE = {"If": [1], "Loop": [1], "Scan": [9]}
 """The versions from which each op is written."""
@@ -62,10 +59,14 @@ def reason_against(op: Op) -> str:
     return "torch cannot stack values of this type" if lacking else ""
 
 
-def statements(translator: Translator, op: Op, sample: int) -> list[Statement]:
-    """The statements that compute the results of an If, Loop or Scan."""
-    writer = _Regions(translator, op, sample)
-    return {"If": writer.if_, "Loop": writer.loop, "Scan": writer.scan}[op.kind]()
+class RegionTranslator(Translator):
+    """A translator that knows If, Loop and Scan as well."""
+
+    def op(self, op: Op, sample: int) -> list[Statement]:
+        if not is_region_op(op):
+            return super().op(op, sample)
+        writer = _Regions(self, op, sample)
+        return {"If": writer.if_, "Loop": writer.loop, "Scan": writer.scan}[op.kind]()
 
 
 def _carried(op: Op) -> int:

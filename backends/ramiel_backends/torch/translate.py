@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
-from ramiel_backends.torch import layout, regions
+from ramiel_backends.torch import layout
 from ramiel_backends.torch.names import Namespace
 from ramiel_backends.torch.statements import Assign, Statement
 from ramiel_backends.torch.table import TABLE, Site
@@ -66,8 +66,6 @@ class Translator:
 
     def op(self, op: Op, sample: int) -> list[Statement]:
         """The statements that compute the op's results. Raises `RamielError` without a row."""
-        if is_region_op(op):
-            return regions.statements(self, op, sample)
         operands = tuple(
             None if value is None else self.name(value, sample) for value in op.operands
         )
