@@ -1,261 +1,38 @@
 """The IR: a `Graph` of `Op`s over `Value`s, each with a `Type`.
 
-    Graph    inputs, weights, ops in topological order, outputs; a region is a Graph inside an Op
-    Op       one computation: operands in, results out, attributes, regions (bodies of If, Loop,
-    Scan) Value    one tensor, sequence or optional, with exactly one producer and an ordered
-    use-list Type     element type and shape, as far as they are known
+    Graph    inputs, weights, ops in topological order, outputs; a region is a Graph in an Op
+    Op       one computation: operands, results, attributes, regions (of If, Loop and Scan)
+    Value    a tensor, sequence or optional with exactly one producer and an ordered use-list
+    Type     element type and shape, as far as they are known (in types.py)
 
-Values and ops compare by identity. Everything that may end up printed is kept in order. The rest of
-the file is small: `Tensor` (constant data), `Attribute`, `verify` and `difference`.
+Values and ops compare by identity. Everything that may end up printed is kept in order. What a
+graph must obey stands in laws.py; text.py prints and parses it.
 """
 
 from __future__ import annotations
 
-import enum
-import hashlib
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
-
-import ml_dtypes
-import numpy as np
+from typing import Any, NamedTuple
 
 from ramiel_ir.errors import ModelError
+from ramiel_ir.types import Array, Attribute, AttributeKind, Dim, DType, Tensor, Type
 
-Array = np.ndarray[Any, Any]
-Dim = int | str | None
-"""One dimension: a number of elements, a symbol shared by equal dimensions, or None for unknown."""
-
-
-class DType(enum.Enum):
-    """An element type: its spelling in the text, its ONNX number, its bits, its numpy type."""
-
-    text: str
-    onnx_code: int
-    bits: int
-    numpy: np.dtype[Any]
-
-    def __init__(self, text: str, onnx_code: int, bits: int, numpy: Any) -> None:
-        self.text, self.onnx_code, self.bits, self.numpy = text, onnx_code, bits, np.dtype(numpy)
-
-    F32 = ("f32", 1, 32, np.float32)
-    U8 = ("u8", 2, 8, np.uint8)
-    I8 = ("i8", 3, 8, np.int8)
-    U16 = ("u16", 4, 16, np.uint16)
-    I16 = ("i16", 5, 16, np.int16)
-    I32 = ("i32", 6, 32, np.int32)
-    I64 = ("i64", 7, 64, np.int64)
-    STRING = ("str", 8, 0, np.object_)
-    BOOL = ("bool", 9, 8, np.bool_)
-    F16 = ("f16", 10, 16, np.float16)
-    F64 = ("f64", 11, 64, np.float64)
-    U32 = ("u32", 12, 32, np.uint32)
-    U64 = ("u64", 13, 64, np.uint64)
-    C64 = ("c64", 14, 64, np.complex64)
-    C128 = ("c128", 15, 128, np.complex128)
-    BF16 = ("bf16", 16, 16, ml_dtypes.bfloat16)
-    F8E4M3FN = ("f8e4m3fn", 17, 8, ml_dtypes.float8_e4m3fn)
-    F8E4M3FNUZ = ("f8e4m3fnuz", 18, 8, ml_dtypes.float8_e4m3fnuz)
-    F8E5M2 = ("f8e5m2", 19, 8, ml_dtypes.float8_e5m2)
-    F8E5M2FNUZ = ("f8e5m2fnuz", 20, 8, ml_dtypes.float8_e5m2fnuz)
-    U4 = ("u4", 21, 4, ml_dtypes.uint4)
-    I4 = ("i4", 22, 4, ml_dtypes.int4)
-    F4E2M1 = ("f4e2m1", 23, 4, ml_dtypes.float4_e2m1fn)
-    F8E8M0 = ("f8e8m0", 24, 8, ml_dtypes.float8_e8m0fnu)
-    U2 = ("u2", 25, 2, ml_dtypes.uint2)
-    I2 = ("i2", 26, 2, ml_dtypes.int2)
-    F6E2M3 = ("f6e2m3", 27, 6, ml_dtypes.float6_e2m3fn)
-    F6E3M2 = ("f6e3m2", 28, 6, ml_dtypes.float6_e3m2fn)
-
-    @staticmethod
-    def from_onnx(code: int) -> DType:
-        """The element type with this `TensorProto.DataType` number, else `ModelError`."""
-        if code not in _BY_ONNX_CODE:
-            raise ModelError(f"element type {code} is not one that ONNX defines")
-        return _BY_ONNX_CODE[code]
-
-    @staticmethod
-    def from_numpy(dtype: np.dtype[Any]) -> DType:
-        """The element type numpy arrays of `dtype` hold; every kind of text is a string."""
-        if dtype.kind in "OSUT":
-            return DType.STRING
-        if dtype not in _BY_NUMPY:
-            raise ModelError(f"numpy type {dtype} has no ONNX element type")
-        return _BY_NUMPY[dtype]
-
-
-_BY_ONNX_CODE = {dtype.onnx_code: dtype for dtype in DType}
-_BY_NUMPY = {dtype.numpy: dtype for dtype in DType}
-
-
-@dataclass(frozen=True, slots=True)
-class Type:
-    """What is known of a value. `shape` None means unknown rank, which is not rank 0.
-
-    A sequence or optional has a Type as its element and no shape. A value of which nothing is known
-    has no Type at all: its `type` is None.
-    """
-
-    element: DType | Type | None
-    shape: tuple[Dim, ...] | None = None
-    kind: Literal["tensor", "sparse", "sequence", "optional"] = "tensor"
-
-    @property
-    def is_static(self) -> bool:
-        """Whether element type and every dimension are known numbers."""
-        return (
-            self.kind == "tensor"
-            and self.element is not None
-            and self.shape is not None
-            and all(isinstance(dim, int) for dim in self.shape)
-        )
-
-    @property
-    def count(self) -> int | None:
-        """How many elements a tensor of this type has, None where that is not known."""
-        if self.kind != "tensor" or self.shape is None:
-            return None
-        sizes = [dim for dim in self.shape if isinstance(dim, int)]
-        return math.prod(sizes) if len(sizes) == len(self.shape) else None
-
-    @property
-    def nbytes(self) -> int | None:
-        """Bytes of such a tensor as ONNX stores it; None where unknown, and for strings."""
-        if self.count is None or not isinstance(self.element, DType) or not self.element.bits:
-            return None
-        return (self.count * self.element.bits + 7) // 8
-
-
-class Tensor:
-    """Constant data whose bytes are read when first asked for, and its digest.
-
-    `load` returns a numpy array (ml_dtypes for the types numpy lacks, unpacked; objects of `str` or
-    `bytes` for strings). A Tensor without `load` is detached: only its type and digest are known.
-    """
-
-    __slots__ = ("_array", "_digest", "_load", "type")
-
-    def __init__(
-        self,
-        type: Type,
-        load: Callable[[], Array] | None = None,
-        *,
-        digest: str | None = None,
-    ) -> None:
-        self.type = type
-        self._load = load
-        self._array: Array | None = None
-        self._digest = digest
-
-    @staticmethod
-    def of(array: Array) -> Tensor:
-        """The tensor that holds `array`."""
-        tensor = Tensor(Type(DType.from_numpy(array.dtype), tuple(array.shape)), lambda: array)
-        tensor._array = array
-        return tensor
-
-    @property
-    def dtype(self) -> DType:
-        """The element type."""
-        assert isinstance(self.type.element, DType)
-        return self.type.element
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape, in elements."""
-        return tuple(dim for dim in self.type.shape or () if isinstance(dim, int))
-
-    @property
-    def count(self) -> int:
-        """The number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def is_detached(self) -> bool:
-        """Whether the bytes are elsewhere."""
-        return self._load is None
-
-    @property
-    def array(self) -> Array:
-        """The data. Raises `ModelError` when the tensor is detached."""
-        if self._array is None:
-            if self._load is None:
-                raise ModelError(
-                    "the weights of this model are detached from it",
-                    hint="put the .weights.safetensors file beside the .ir file",
-                )
-            self._array = self._load()
-        return self._array
-
-    @property
-    def digest(self) -> str:
-        """128 bits of sha256, in hex, over element type, shape and bytes; computed once."""
-        if self._digest is None:
-            digest = hashlib.sha256(f"{self.dtype.text}{list(self.shape)}".encode())
-            if self.dtype is DType.STRING:
-                for item in self.array.reshape(-1):
-                    data = item if isinstance(item, bytes) else str(item).encode()
-                    digest.update(len(data).to_bytes(8, "little") + data)
-            else:
-                digest.update(np.ascontiguousarray(self.array).reshape(-1).view(np.uint8).data)
-            self._digest = digest.hexdigest()[:32]
-        return self._digest
-
-
-AttributeKind = Literal[
-    "int", "float", "string", "tensor", "type", "ints", "floats", "strings", "tensors", "types"
+__all__ = [
+    "Array",
+    "Attribute",
+    "AttributeKind",
+    "DType",
+    "Dim",
+    "Graph",
+    "Names",
+    "Op",
+    "Tensor",
+    "Type",
+    "Use",
+    "Value",
+    "clone_op",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """A compile-time argument of an op. The kind is kept, so that an empty list keeps its type.
-
-    Floats are float32 values, as in ONNX. Strings are `str`, or `bytes` where they are not UTF-8.
-    """
-
-    kind: AttributeKind
-    value: Any
-
-    def __post_init__(self) -> None:
-        if self.kind == "float":
-            object.__setattr__(self, "value", _to_float32(self.value))
-        elif self.kind == "floats":
-            object.__setattr__(self, "value", tuple(_to_float32(item) for item in self.value))
-        elif self.kind.endswith("s"):
-            object.__setattr__(self, "value", tuple(self.value))
-
-    @staticmethod
-    def of(value: Any) -> Attribute:
-        """The attribute a plain Python value stands for; an empty list has no kind: refused."""
-        if isinstance(value, Attribute):
-            return value
-        if isinstance(value, (list, tuple)):
-            kinds = {Attribute.of(item).kind for item in value}
-            if kinds == {"int", "float"}:
-                kinds = {"float"}
-            if len(kinds) != 1 or next(iter(kinds)).endswith("s"):
-                raise ModelError(f"{value!r} is not a list of one attribute kind")
-            return Attribute(f"{kinds.pop()}s", value)  # type: ignore[arg-type]
-        for types, kind in _KIND_OF_PYTHON:
-            if isinstance(value, types):
-                return Attribute(kind, value)
-        raise ModelError(f"{type(value).__name__} cannot be an attribute")
-
-
-def _to_float32(value: float) -> float:
-    with np.errstate(over="ignore"):
-        return float(np.float32(value))
-
-
-_KIND_OF_PYTHON: tuple[tuple[Any, AttributeKind], ...] = (
-    ((int, np.integer), "int"),
-    ((float, np.floating), "float"),
-    ((str, bytes), "string"),
-    (Tensor, "tensor"),
-    (Type, "type"),
-)
 
 
 class Use(NamedTuple):
@@ -753,133 +530,3 @@ class Names:
             name = f"{hint}_{number}"
         self._taken.add(name)
         return name
-
-
-def verify(graph: Graph) -> None:
-    """Prove the laws of the IR, or raise `ModelError` that names the op or value.
-
-    Each value has one producer and a name of its own, is defined before it is used, and its
-    use-list holds exactly its uses; weights agree with their types; clusters are numbers from 0.
-    """
-    _Verifier().graph(graph, {}, set())
-
-
-class _Verifier:
-    def __init__(self) -> None:
-        self.uses: dict[Value, set[Use]] = {}
-
-    def graph(self, graph: Graph, names: dict[str, Value], visible: set[Value]) -> None:
-        outermost = graph.owner is None
-        defined: list[Value] = []
-
-        def define(value: Value, producer: Op | Graph) -> None:
-            if value.producer is not producer:
-                raise ModelError(f"{producer}: {value} is produced by {value.producer!r} as well")
-            if value.name in names:
-                raise ModelError(f"{producer}: the name {value} stands for two values")
-            if not value.name:
-                raise ModelError(f"{producer}: a value has no name")
-            names[value.name] = value
-            visible.add(value)
-            defined.append(value)
-
-        for value in graph.inputs:
-            define(value, graph)
-        for value in graph.weights:
-            define(value, graph)
-            if value.weight is None or value.weight.type != value.type:
-                raise ModelError(f"weight {value} has another type than its data")
-        for op in graph.ops:
-            self.op(op, graph, names, visible)
-            for result in op.writes:
-                define(result, op)
-        for index, value in enumerate(graph.outputs):
-            if value not in visible:
-                raise ModelError(f"output {value} of @{graph.name} is not defined in it")
-            self.uses.setdefault(value, set()).add(Use(graph, index))
-        for value in defined:
-            visible.discard(value)
-            del names[value.name]
-        if outermost:
-            for value in graph.values():
-                if set(value.uses) != self.uses.get(value, set()):
-                    raise ModelError(f"the use-list of {value} does not hold its uses")
-
-    def op(self, op: Op, graph: Graph, names: dict[str, Value], visible: set[Value]) -> None:
-        if op.graph is not graph:
-            raise ModelError(f"{op} does not know that it is in @{graph.name}")
-        if op.cluster is not None and op.cluster < 0:
-            raise ModelError(f"{op} has the cluster {op.cluster}; clusters count from 0")
-        for index, value in enumerate(op.operands):
-            if value is None:
-                continue
-            if value not in visible:
-                raise ModelError(f"{op} reads {value} before it is defined")
-            self.uses.setdefault(value, set()).add(Use(op, index))
-        for region in op.regions.values():
-            if region.owner is not op:
-                raise ModelError(f"a region of {op} does not know its owner")
-            self.graph(region, names, visible)
-
-
-def difference(left: Graph, right: Graph) -> str | None:
-    """The first place where two graphs differ in structure, None where they are equal.
-
-    Weights compare by name, type and digest. Node names and constant bytes play no part.
-    """
-    return _difference(left, right, {})
-
-
-def _difference(left: Graph, right: Graph, pairs: dict[Value, Value]) -> str | None:
-    def differs(what: str, a: Any, b: Any) -> str | None:
-        return None if a == b else f"@{left.name}: {what}: {a!r} != {b!r}"
-
-    def declare(a: Value | None, b: Value | None) -> str | None:
-        if a is None or b is None:
-            return differs("result", a, b)
-        pairs[a] = b
-        digests = [value.weight and value.weight.digest for value in (a, b)]
-        return differs("value", (a.name, a.type, digests[0]), (b.name, b.type, digests[1]))
-
-    def checks() -> Iterator[str | None]:
-        yield differs("header", (left.name, left.metadata), (right.name, right.metadata))
-        yield differs("opsets", left.opsets, right.opsets)
-        for field_name in ("inputs", "weights", "ops", "outputs"):
-            counts = len(getattr(left, field_name)), len(getattr(right, field_name))
-            yield differs(f"number of {field_name}", *counts)
-        for a, b in zip(left.inputs, right.inputs, strict=True):
-            yield declare(a, b)
-        for a, b in zip(_by_name(left.weights), _by_name(right.weights), strict=True):
-            yield declare(a, b)
-        for op, other in zip(left.ops, right.ops, strict=True):
-            yield differs("op", *((o.qualified_kind, o.cluster) for o in (op, other)))
-            yield differs(f"attributes of {op}", *(_comparable(o) for o in (op, other)))
-            yield differs(
-                f"operands of {op}",
-                [value and pairs[value] for value in op.operands],
-                list(other.operands),
-            )
-            yield differs(f"regions of {op}", list(op.regions), list(other.regions))
-            for name, region in op.regions.items():
-                yield _difference(region, other.regions[name], pairs)
-            yield differs(f"number of results of {op}", len(op.results), len(other.results))
-            for result, twin in zip(op.results, other.results, strict=True):
-                yield declare(result, twin)
-        yield differs("outputs", [pairs[value] for value in left.outputs], list(right.outputs))
-
-    return next((found for found in checks() if found is not None), None)
-
-
-def _by_name(values: Iterable[Value]) -> list[Value]:
-    return sorted(values, key=lambda value: value.name)
-
-
-def _comparable(op: Op) -> list[tuple[str, str, Any]]:
-    def plain(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(plain(item) for item in value)
-        if isinstance(value, Tensor):
-            return (value.type, value.digest)
-        return repr(value) if isinstance(value, float) else value  # nan equals nan here
-
-    return sorted((name, attr.kind, plain(attr.value)) for name, attr in op.attributes.items())

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ramiel_ir.errors import ModelError
-from ramiel_ir.ir import Array, DType, Graph, Tensor, Type, verify
+from ramiel_ir.ir import Array, DType, Graph, Tensor, Type
+from ramiel_ir.laws import verify
 from ramiel_ir.text import parse_graph, print_graph
 
 _NATIVE = frozenset(

@@ -24,19 +24,8 @@ import onnx_ir
 from onnx import defs
 
 from ramiel_ir.errors import ModelError, RamielError, UnsupportedOpError, UsageError
-from ramiel_ir.ir import (
-    Array,
-    Attribute,
-    AttributeKind,
-    Dim,
-    DType,
-    Graph,
-    Op,
-    Tensor,
-    Type,
-    Value,
-    verify,
-)
+from ramiel_ir.ir import Array, Attribute, AttributeKind, Dim, DType, Graph, Op, Tensor, Type, Value
+from ramiel_ir.laws import verify
 from ramiel_ir.onnx_proto import Shapes, load_model, prepare
 
 CLUSTER_KEY = "ramiel.cluster"

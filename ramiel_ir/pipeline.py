@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ramiel_ir.costs import Costs, StaticCosts
 from ramiel_ir.errors import PassError, PipelineError, RamielError
-from ramiel_ir.ir import Graph, verify
+from ramiel_ir.ir import Graph
+from ramiel_ir.laws import verify
 from ramiel_ir.lexer import Lexer
 
 if TYPE_CHECKING:

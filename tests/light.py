@@ -15,7 +15,8 @@ import onnx.backend.test
 import onnx_ir
 import onnxruntime as ort
 
-from ramiel_ir.ir import Graph, Op, Tensor, Value, verify
+from ramiel_ir.ir import Graph, Op, Tensor, Value
+from ramiel_ir.laws import verify
 from ramiel_ir.onnx_io import read_onnx, to_onnx
 from ramiel_ir.pipeline import PassManager
 from ramiel_passes.dce import Dce

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from ramiel_ir import registry
 from ramiel_ir.costs import Costs
-from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value, verify
+from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
+from ramiel_ir.laws import verify
 from ramiel_ir.pipeline import Option, Pass
 
 _T = TypeVar("_T")

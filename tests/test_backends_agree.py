@@ -12,7 +12,8 @@ from ramiel_ir.backend import find_backend
 from ramiel_ir.compare import deviation
 from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.interpret import interpret
-from ramiel_ir.ir import Graph, Value, clone_op, verify
+from ramiel_ir.ir import Graph, Value, clone_op
+from ramiel_ir.laws import verify
 from ramiel_ir.pipeline import Context, PassManager
 from ramiel_ir.plan import make_plan, simulate
 from tests.strategies import random_graph, random_inputs, random_pipeline

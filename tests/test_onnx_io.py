@@ -21,7 +21,8 @@ from onnxscript import opset21 as op
 from ramiel_ir.driver import read
 from ramiel_ir.errors import ModelError, RamielError, UnsupportedOpError, UsageError
 from ramiel_ir.interpret import interpret
-from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value, difference
+from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
+from ramiel_ir.laws import difference
 from ramiel_ir.onnx_io import CLUSTER_KEY, piece_to_onnx, read_onnx, to_onnx, write_onnx
 from ramiel_ir.pipeline import Context
 from ramiel_ir.text import parse_graph, print_graph

@@ -16,6 +16,11 @@ from onnx import numpy_helper
 
 CATEGORIES = ("node", "simple", "pytorch-converted", "pytorch-operator", "real")
 
+_PLAIN = frozenset(
+    ["BOOL", "COMPLEX64", "COMPLEX128", "FLOAT16", "FLOAT", "DOUBLE"]
+    + [f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
+)
+
 _PACKAGE = Path(onnx.backend.test.__file__).parent
 
 
@@ -45,6 +50,25 @@ class Case:
     def model(self) -> onnx.ModelProto:
         """The model."""
         return self.test.model if self.path is None else onnx.load(self.path)
+
+    @property
+    def types(self) -> frozenset[str]:
+        """What inputs and outputs are made of: names of ONNX element types, `sequence`, …"""
+        graph = self.model.graph
+        found: set[str] = set()
+        for value in (*graph.input, *graph.output):
+            found |= _parts(value.type)
+        return frozenset(found)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether inputs and outputs are tensors of types that numpy has by itself."""
+        return self.types <= _PLAIN
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it is about training, of which no engine has anything."""
+        return any(entry.domain == "ai.onnx.preview.training" for entry in self.model.opset_import)
 
     @property
     def input_names(self) -> list[str]:
@@ -93,6 +117,14 @@ def _node_tests() -> tuple[Any, ...]:
         warnings.simplefilter("ignore")
         tests = load_model_tests(kind="node")
     return tuple(sorted(tests, key=lambda test: str(test.name)))
+
+
+def _parts(type: onnx.TypeProto) -> set[str]:
+    kind = str(type.WhichOneof("value"))
+    if kind == "tensor_type":
+        return {onnx.TensorProto.DataType.Name(type.tensor_type.elem_type)}
+    word = kind.removesuffix("_type")
+    return {word} | _parts(getattr(type, kind).elem_type)
 
 
 def _plain(values: Any) -> tuple[Any, ...]:

@@ -1,17 +1,11 @@
-"""The torch op table against the conformance cases, op by op, without the emitter.
+"""Evaluates rows of the torch op table one by one, without the emitter, for tests of rows.
 
-    python -m tests.conformance.evaluate [--category node …] [--match TEXT] [--op KIND] [--show]
-        [--variant constants|shapeless]
-
-Every op's expression is evaluated on its own; ops without a row by their ONNX function bodies.
+Ops without a row are evaluated by their ONNX function bodies.
 """
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,12 +17,10 @@ import torch.nn.functional as F
 import ramiel_backends.torch.families  # noqa: F401
 from ramiel_backends.torch import library
 from ramiel_backends.torch.table import TABLE, Site
-from ramiel_ir.compare import deviation
 from ramiel_ir.errors import UnsupportedOpError
-from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
-from ramiel_ir.onnx_io import expand, read_onnx
+from ramiel_ir.ir import DType, Graph, Op, Value
+from ramiel_ir.onnx_io import expand
 from ramiel_ir.pipeline import No
-from tests.conformance.cases import CATEGORIES, Case, cases
 
 _BY_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _TORCH_ONLY = {
@@ -170,79 +162,3 @@ class Evaluator:
             torch.stack(kept[:: -1 if f else 1], a)
             for kept, a, f in zip(scanned, axes, flips, strict=True)
         ]
-
-
-def with_constants(graph: Graph, given: dict[str, Any]) -> None:
-    """Make every input but the first a constant, so that rows can look at it."""
-    for value in graph.inputs[1:]:
-        if value.type is not None and value.type.kind == "tensor":
-            graph.inputs.remove(value)
-            weight = graph.add_weight(value.name, Tensor.of(np.asarray(given[value.name])))
-            value.replace_all_uses(weight)
-
-
-def without_shapes(graph: Graph) -> None:
-    """Forget every shape, as if it could not be inferred."""
-    for value in graph.values():
-        if value.weight is None and value.type is not None and value.type.kind == "tensor":
-            value.type = Type(value.type.element)
-
-
-def failure(case: Case, evaluator: Evaluator, variant: str = "") -> str:
-    """Why the case fails, empty where it passes."""
-    try:
-        graph = read_onnx(case.model)
-        for data in case.data:
-            given = dict(zip(case.input_names, data.inputs, strict=True))
-            if variant == "constants":
-                with_constants(graph, given)
-            elif variant == "shapeless":
-                without_shapes(graph)
-            known = {value: to_torch(given[value.name]) for value in graph.inputs}
-            found = evaluator.graph(graph, known)
-            for value, wanted, got in zip(graph.outputs, data.outputs, found, strict=True):
-                seen = deviation(wanted, to_numpy(got))
-                if not seen.agrees:
-                    return f"{value}: {seen.reason}"
-    except Exception as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    return ""
-
-
-def main() -> int:
-    """Print a table of passes for each category, and the cases that fail."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--category", action="append", choices=CATEGORIES)
-    parser.add_argument("--match", default="", help="only cases whose name matches this pattern")
-    parser.add_argument("--op", help="only cases with an op of this kind")
-    parser.add_argument("--variant", choices=("constants", "shapeless"), default="")
-    parser.add_argument("--show", action="store_true", help="print every expression")
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    passed: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    evaluator = Evaluator(options.show)
-    for case in cases(*(options.category or ())):
-        if not re.search(options.match, case.name):
-            continue
-        if options.op and all(node.op_type != options.op for node in case.model.graph.node):
-            continue
-        if options.show:
-            print(case.name)
-        reason = failure(case, evaluator, options.variant)
-        total[case.category] += 1
-        passed[case.category] += not reason
-        if reason:
-            kinds = ",".join(sorted({node.op_type for node in case.model.graph.node})[:4])
-            print(f"FAIL {case.category}/{case.name} [{kinds}]: {reason}")
-    for category, count in total.items():
-        print(f"{category:20} {passed[category]:5} of {count:5}")
-    print(f"{'all':20} {passed.total():5} of {total.total():5}")
-    expanded = sorted(name for name in evaluator.ops if name.endswith("(function)"))
-    print("by function:", ", ".join(expanded))
-    return 0 if passed == total else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

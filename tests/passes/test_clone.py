@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ramiel_ir.errors import ModelError
-from ramiel_ir.ir import Graph, Op, Value, verify
+from ramiel_ir.ir import Graph, Op, Value
+from ramiel_ir.laws import verify
 from ramiel_ir.pipeline import Context, No
 from ramiel_ir.plan import make_plan, simulate
 from ramiel_passes.clone import Clone

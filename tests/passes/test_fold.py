@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value, verify
+from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
+from ramiel_ir.laws import verify
 from ramiel_ir.onnx_io import evaluate_all
 from ramiel_ir.pipeline import Context, No, PassManager
 from ramiel_ir.text import parse_graph

@@ -12,7 +12,8 @@ from hypothesis import given
 
 from ramiel_ir.costs import AnalyticCosts, Costs, StaticCosts, distances
 from ramiel_ir.interpret import interpret
-from ramiel_ir.ir import Graph, difference, verify
+from ramiel_ir.ir import Graph
+from ramiel_ir.laws import difference, verify
 from ramiel_ir.pipeline import Context, PassManager, parse_pipeline
 from ramiel_ir.plan import best_sequential, make_plan, simulate
 from ramiel_ir.registry import PASSES

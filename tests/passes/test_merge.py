@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from ramiel_ir.ir import Graph, Value, verify
+from ramiel_ir.ir import Graph, Value
+from ramiel_ir.laws import verify
 from ramiel_ir.pipeline import Context, PassManager
 from ramiel_ir.plan import make_plan, simulate
 from ramiel_passes.cluster import Cluster

@@ -19,7 +19,8 @@ from ramiel_backends.ort.sessions import FusedGraph, newest_opset
 from ramiel_ir import artifact
 from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.errors import ArtifactError, UnsupportedOpError
-from ramiel_ir.ir import Graph, Op, Value, difference
+from ramiel_ir.ir import Graph, Op, Value
+from ramiel_ir.laws import difference
 from ramiel_ir.onnx_io import read_onnx
 from ramiel_ir.plan import Plan, Receive, Segment, Send, Step, make_plan, simulate
 from tests.backends.ort.helpers import (
