@@ -16,7 +16,9 @@ _CORE = _ROOT / "ramiel_ir"
 # A module imports modules of earlier lines only, wherever in the file the import stands.
 _LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "machine"),
-    ("registry", "lexer", "ir", "machine"),
+    ("registry", "lexer", "types"),
+    ("ir",),
+    ("laws",),
     ("text", "costs", "onnx_proto"),
     ("measured",),
     ("onnx_io", "ir_file", "pipeline", "torch_export"),
@@ -24,7 +26,6 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("interpret", "backend"),
     ("artifact",),
-    ("calibrate",),
     ("calibrate",),
     ("driver",),
     ("compare", "profile", "contestant"),
