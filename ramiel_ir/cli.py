@@ -375,6 +375,11 @@ def compile(
         f"predicted {done.timeline.makespan / 1e3:.2f} ms; read {output / 'model.py'}",
         file=sys.stderr,
     )
+    if plan.is_sequential and done.context.workers > 1:
+        print(
+            f"one worker, and not {done.context.workers}: no plan is predicted to be faster",
+            file=sys.stderr,
+        )
 
 
 def _count(number: int, thing: str) -> str:

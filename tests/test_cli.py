@@ -260,6 +260,12 @@ def test_compile_then_run(run: Cli, backend: str) -> None:
     np.testing.assert_allclose(np.load("y.npz")["y"], expected(), rtol=1e-5)
 
 
+def test_compile_says_why_there_is_one_worker(run: Cli) -> None:
+    one = ("compile", "fork.onnx", "-o", "out", "--backend=ort", "--passes=sequential")
+    assert "one worker, and not 2: no plan is pred" in run(*one, "--workers=2").err
+    assert "one worker" not in run(*one, "--workers=1", "--force").err
+
+
 def test_compile_reads_stdin_and_ir(run: Cli) -> None:
     assert run("opt", "fork.onnx", "-o", "fork.ir").code == DONE
     assert run("compile", "fork.ir", "-o", "a", "--backend=ort", QUICK).code == DONE
