@@ -211,7 +211,7 @@ def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
 
     table = Table(title=Text(_printable(title)), title_justify="left")
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index > 0)
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(_printable(cell)) for cell in row))
     console = Console()
@@ -518,11 +518,14 @@ def bench(
         return
     header = ["", "min ms", "median ms", "± spread", "CPU ms", "predicted ms"]
     _print_table(graph.name, header, [_bench_row(row) for row in report.rows])
+    for row in report.rows:
+        if row.failure:
+            print(f"{row.contestant.name} failed: {_printable(row.failure)}", file=sys.stderr)
 
 
 def _bench_row(row: Any) -> list[str]:
     if row.failure:
-        return [row.contestant.name, f"failed: {row.failure}", "", "", "", ""]
+        return [row.contestant.name, "failed", "", "", "", ""]
     predicted = row.contestant.predicted
     return [
         row.contestant.name,
