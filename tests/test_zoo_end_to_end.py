@@ -8,9 +8,11 @@ import pytest
 
 import ramiel_models
 from ramiel_ir.compare import compare
-from ramiel_ir.driver import parallel_pipeline
+from ramiel_ir.driver import SIMPLIFY
 
 WORKERS = 2
+PASSES = f"{SIMPLIFY},cluster,merge{{max-clusters={WORKERS}}},clone,refine{{budget=20000}}"
+"""The parallel plan with a short search."""
 
 SMALL: dict[str, dict[str, Any]] = {
     "squeezenet": {"image_size": 48},
@@ -35,6 +37,9 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """Builder options at which the model computes little; its graph is that of the full size."""
 
+CHAINS = ("densenet121", "mobilenet-v3-small")
+"""Models that hardly branch; the passes may put them on one worker."""
+
 IN_PROCESSES = ("nasnet-mobile", "bilstm")
 """Models that run in worker processes here; the others run in threads, which start sooner."""
 
@@ -48,10 +53,10 @@ def test_backends_agree_with_the_reference_on_two_workers(name: str) -> None:
     found = compare(
         ramiel_models.build(name, **SMALL[name]),
         workers=(WORKERS,),
-        passes=parallel_pipeline(WORKERS),
+        passes=PASSES,
         isolation="process" if name in IN_PROCESSES else "thread",
     )
     assert [one.backend for one in found] == ["torch", "ort"]
     for one in found:
         assert one.agrees, f"{one.backend}: {one.seen} {one.first}"
-        assert one.used_workers == WORKERS, one.backend
+        assert one.used_workers == WORKERS or name in CHAINS, one.backend
