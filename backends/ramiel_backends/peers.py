@@ -135,6 +135,7 @@ def _emitted(model: Path, threads: int, *, compiled: bool) -> Run:
     spec = importlib.util.spec_from_file_location("emitted_model", folder / "model.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # torch.compile looks it up there
     spec.loader.exec_module(module)
     backend = backend_torch.make()
     worker = module.WORKERS[0](Weights(folder, backend.weight))
