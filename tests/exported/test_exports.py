@@ -1,6 +1,6 @@
 """The exports are what they claim to be, before anything is compiled from them.
 
-Tests that compile them belong beside this file and take the fixture `exported` too.
+test_compiled.py compiles them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 import onnxruntime as ort
-import pytest
 
-from tests.exported.modules import CASES, DYNAMO, OPSETS, SCRIPT, expected, export
+from tests.exported.modules import CASES, DYNAMO, OPSETS, PAIRS, SCRIPT, expected
 
 RTOL, ATOL = 1e-3, 1e-5
 
@@ -79,12 +78,14 @@ def test_onnx_runtime_reproduces_the_module(exported):
                 assert np.array_equal(result, wanted), name
 
 
-@pytest.mark.parametrize(("name", "exporter"), CONTAINS)
-def test_case_contains_what_it_is_there_for(name, exporter):
-    (case,) = (case for case in CASES if case.name == name)
-    counts = Counter(node.op_type for node in nodes(export(case, exporter).graph))
-    wanted = CONTAINS[name, exporter]
+def test_case_contains_what_it_is_there_for(exported):
+    counts = Counter(node.op_type for node in nodes(exported.model.graph))
+    wanted = CONTAINS.get((exported.case.name, exported.exporter), {})
     assert {kind: counts[kind] for kind in wanted} == wanted
+
+
+def test_what_cases_contain_is_known_of_cases_that_exist():
+    assert CONTAINS.keys() <= {(case.name, exporter) for case, exporter in PAIRS}
 
 
 def test_detector_keeps_some_boxes_and_suppresses_others():
