@@ -27,6 +27,7 @@ from ramiel_ir.errors import ModelError, RamielError, UnsupportedOpError, UsageE
 from ramiel_ir.ir import Array, Attribute, AttributeKind, Dim, DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.laws import verify
 from ramiel_ir.onnx_proto import Shapes, load_model, prepare
+from ramiel_ir.onnx_reference import repairs
 
 CLUSTER_KEY = "ramiel.cluster"
 """The node metadata property that carries an op's cluster through an ONNX file."""
@@ -553,7 +554,9 @@ def _run_reference(
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return list(onnx.reference.ReferenceEvaluator(model).run(None, feeds))
+            opset = next((entry.version for entry in model.opset_import if not entry.domain), 1)
+            evaluator = onnx.reference.ReferenceEvaluator(model, new_ops=list(repairs(opset)))
+            return list(evaluator.run(None, feeds))
     except NotImplementedError as error:
         raise UnsupportedOpError(f"{where}: onnx.reference does not implement it") from error
     except Exception as error:
