@@ -98,7 +98,7 @@ def _manifest(plan: Plan, backend: Backend, emission: Emission, folder: Path) ->
     return {
         "format_version": FORMAT_VERSION,
         "producer": f"ramiel-ir {VERSION}",
-        "backend": backend.name,
+        "backend": emission.runtime or backend.name,
         "graph": graph.name,
         "inputs": [_describe(value) for value in graph.inputs],
         "outputs": [_describe(value) for value in outputs],

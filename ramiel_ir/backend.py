@@ -31,6 +31,8 @@ class Emission:
     hosts: tuple[tuple[int, ...], ...]
     weight_keys: Mapping[Value, str] = field(default_factory=dict)
     checked: tuple[str, ...] = ()
+    runtime: str = ""
+    """Which `runtime/backend_*.py` runs the workers; the backend's own name unless given."""
 
 
 class Backend(ABC):

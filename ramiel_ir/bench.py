@@ -76,8 +76,9 @@ class Contestant:
     """Predicted makespan in µs, where there is a plan."""
 
     def environment(self, scratch: Path) -> dict[str, str]:
-        """What its process needs set before it starts: thread counts, caches that are empty."""
-        found = {"TORCHINDUCTOR_CACHE_DIR": str(scratch / f"cache-{self.peer}-{self.threads}")}
+        """What its process needs set: thread counts, empty caches, a place for its files."""
+        cache = scratch / f"cache-{self.peer}-{self.threads}"
+        found = {"TORCHINDUCTOR_CACHE_DIR": os.fspath(cache), "TMPDIR": os.fspath(scratch)}
         if self.peer:
             found["OMP_NUM_THREADS"] = str(self.threads)
         return found

@@ -136,6 +136,8 @@ def _root(
 
 def _size(text: str) -> int | str:
     """A dimension: a number, or else the name of a symbol."""
+    if text.startswith("-"):
+        raise UsageError(f"{text!r} is no dimension", hint="give a number, or a name for any size")
     return int(text) if text.isdecimal() else text
 
 

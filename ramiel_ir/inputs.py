@@ -104,9 +104,9 @@ def read_inputs(path: str | os.PathLike[str], graph_inputs: Sequence[str]) -> di
         raise UsageError(f"there is no file {str(source)!r}")
     try:
         loaded = np.load(source, allow_pickle=False)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError):
         raise UsageError(
-            f"{str(source)!r} is no .npz or .npy file that can be read: {error}",
+            f"{str(source)!r} is no .npz or .npy file that can be read without unpickling",
             hint="types that numpy lacks, and strings, come in a folder of input_k.pb",
         ) from None
     if isinstance(loaded, np.ndarray):

@@ -7,13 +7,14 @@ import random
 import time
 from dataclasses import dataclass
 
-from ramiel_ir.costs import distances
+from ramiel_ir.costs import distances, work
 from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import Context, No, Pass
 from ramiel_ir.plan import make_plan, simulate
 from ramiel_passes.schedule import ListSchedule, Outcome, Schedule
 
 _LONGEST_MOVE = 6
+_TRIALS_PER_OP = 50
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class Refine(Pass):
         distance = distances(graph, context.costs, context.threads)
         search = _Search(scheduler, [distance[op] for op in graph.ops], random.Random(self.seed))
         home = [number[op.cluster] if op.cluster is not None else 0 for op in graph.ops]
-        found = search.run(home, self._deadline(), max(1, self.budget // len(graph.ops)))
+        trials = min(self.budget // len(graph.ops), _TRIALS_PER_OP * len(graph.ops))
+        bound = work(graph, context.costs).bound(workers)
+        found = search.run(home, self._deadline(), trials, bound)
 
         before = simulate(make_plan(graph, threads=context.threads), context.costs).makespan
         ops, clusters = list(graph.ops), [op.cluster for op in graph.ops]
@@ -78,14 +81,14 @@ class _Search:
         self.priority = priority
         self.rng = rng
 
-    def run(self, home: list[int], deadline: float, trials: int) -> Outcome:
+    def run(self, home: list[int], deadline: float, trials: int, bound: float) -> Outcome:
         free: list[int | None] = [None] * len(home)
         given = self.scheduler.play(list(home), self.priority)
         greedy = self.scheduler.play(free, self.priority)
         current = best = min(given, greedy, key=lambda outcome: outcome.makespan)
         priority = list(self.priority)
         for trial in range(trials):
-            if time.monotonic() > deadline:
+            if best.makespan <= bound or time.monotonic() > deadline:
                 break
             temperature = 0.02 * best.makespan * (1 - trial / trials) ** 2
             homes, priorities = self._neighbour(current, priority)
