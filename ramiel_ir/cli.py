@@ -7,18 +7,36 @@ needs it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ramiel_ir._version import VERSION
+from ramiel_ir.cli_measure import measure_app
+from ramiel_ir.cli_options import (
+    AsJson,
+    Backends,
+    CostModel,
+    External,
+    InputRange,
+    InputShape,
+    Isolation,
+    Model,
+    Passes,
+    Seed,
+    Threads,
+    Workers,
+    model_inputs,
+    print_table,
+    printable,
+    progress,
+    read_model,
+)
+from ramiel_ir.cli_zoo import zoo_app
 from ramiel_ir.errors import RamielError, UsageError
 
 if TYPE_CHECKING:
@@ -33,51 +51,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-zoo_app = typer.Typer(help="The models that come with ramiel-ir.", no_args_is_help=True)
+app.add_typer(measure_app)
 app.add_typer(zoo_app, name="zoo")
 
 _debug = False
-
-
-class _Isolation(StrEnum):
-    process = "process"
-    thread = "thread"
-
-
-Model = Annotated[
-    str, typer.Argument(help="A .onnx or .ir file, zoo:NAME, or - for stdin.", show_default=False)
-]
-Passes = Annotated[
-    str | None,
-    typer.Option(
-        help="Pipeline, such as cluster,merge{max-clusters=2}.", show_default="fold to gate"
-    ),
-]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Workers of the plan.", show_default="usable cores")
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, help="Intra-op threads of each worker.", show_default="cores // workers"),
-]
-InputShape = Annotated[
-    list[str] | None,
-    typer.Option(help="Shape of an input, such as x:1,3,224,224; may repeat.", metavar="NAME:DIMS"),
-]
-InputRange = Annotated[
-    list[str] | None,
-    typer.Option(help="Range of a random input, such as x:0,1; may repeat.", metavar="NAME:LO,HI"),
-]
-CostModel = Annotated[
-    str, typer.Option("--costs", help="Costs: analytic, static, or a profile (.json).")
-]
-External = Annotated[
-    list[Path] | None,
-    typer.Option("--allow-external", help="A folder that external data may also lie in."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Backends = Annotated[str, typer.Option(help="Backends, separated by commas.")]
-Seed = Annotated[int, typer.Option(help="Seed of the random inputs.")]
 
 
 def main() -> None:
@@ -89,9 +66,9 @@ def main() -> None:
     except RamielError as error:
         if _debug:
             raise
-        print(f"error: {_printable(error, lines=True)}", file=sys.stderr)
+        print(f"error: {printable(error, lines=True)}", file=sys.stderr)
         if error.hint:
-            print(f"hint: {_printable(error.hint)}", file=sys.stderr)
+            print(f"hint: {printable(error.hint)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
@@ -99,19 +76,8 @@ def main() -> None:
     except OSError as error:
         if _debug:
             raise
-        print(f"error: {_printable(error)}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(1)
-
-
-def _printable(text: object, *, lines: bool = False) -> str:
-    """`text` with control characters spelt out: a model's names must not steer the terminal.
-
-    With `lines` line feeds stay.
-    """
-    return "".join(
-        letter if letter.isprintable() or (lines and letter == "\n") else ascii(letter)[1:-1]
-        for letter in str(text)
-    )
 
 
 def _version(asked: bool) -> None:
@@ -129,97 +95,6 @@ def _root(
 ) -> None:
     global _debug
     _debug = debug
-
-
-# Reading what the options say ---------------------------------------------------------------------
-
-
-def _size(text: str) -> int | str:
-    """A dimension: a number, or else the name of a symbol."""
-    if text.startswith("-"):
-        raise UsageError(f"{text!r} is no dimension", hint="give a number, or a name for any size")
-    return int(text) if text.isdecimal() else text
-
-
-def _named(texts: list[str] | None, what: str) -> dict[str, list[str]]:
-    found = {}
-    for text in texts or []:
-        name, colon, rest = text.rpartition(":")
-        if not colon or not name:
-            raise UsageError(f"{what} {text!r} is not NAME:VALUES")
-        found[name] = [item.strip() for item in rest.split(",") if item.strip()]
-    return found
-
-
-def _shapes(texts: list[str] | None) -> dict[str, list[int | str]]:
-    return {
-        name: [_size(dim) for dim in dims] for name, dims in _named(texts, "--input-shape").items()
-    }
-
-
-def _ranges(texts: list[str] | None) -> dict[str, tuple[float, float]]:
-    found = {}
-    for name, limits in _named(texts, "--input-range").items():
-        try:
-            low, high = map(float, limits)
-        except ValueError:
-            raise UsageError("--input-range takes NAME:LO,HI") from None
-        found[name] = (low, high)
-    return found
-
-
-def _read(model: str, shapes: list[str] | None, external: list[Path] | None = None) -> Graph:
-    from ramiel_ir import driver, ir_file
-    from ramiel_ir.onnx_proto import parse_model
-
-    if model != "-":
-        return driver.read(model, input_shapes=_shapes(shapes), allow_external=external or ())
-    data = sys.stdin.buffer.read()
-    if data.lstrip()[:5] == b"graph" or data.lstrip()[:2] == b"//":
-        if shapes:
-            raise UsageError("the shapes of IR are fixed; give them when reading the model")
-        text = data.decode(errors="replace")
-        return ir_file.parse_with_weights(text, Path(), what="stdin")
-    return driver.read(parse_model(data, "stdin"), input_shapes=_shapes(shapes))
-
-
-def _inputs(graph: Graph, path: Path | None, seed: int, ranges: list[str] | None) -> dict[str, Any]:
-    from ramiel_ir.inputs import random_inputs, read_inputs
-
-    if path is not None:
-        return read_inputs(path, [value.name for value in graph.inputs])
-    return random_inputs(graph, seed=seed, ranges=_ranges(ranges))
-
-
-@contextlib.contextmanager
-def _progress(title: str, total: int | None = None) -> Iterator[Callable[[], None]]:
-    """A bar on stderr after the first second; silent where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
-
-
-def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(_printable(title)), title_justify="left")
-    for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(_printable(cell)) for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
 
 
 # Commands -----------------------------------------------------------------------------------------
@@ -279,8 +154,8 @@ def opt(
     manager = PassManager.parse(passes, context, verify_each=verify_each, after=after)
     if manager.plan_passes:
         raise UsageError(f"{manager.plan_passes[0].name} works on plans; opt stops before planning")
-    with _progress("optimizing"):
-        graph = _read(model, input_shape, allow_external)
+    with progress("optimizing"):
+        graph = read_model(model, input_shape, allow_external)
         manager.run(graph)
     if timing:
         _print_timing(manager)
@@ -359,9 +234,9 @@ def compile(
     from ramiel_ir import driver
     from ramiel_ir.driver import parse_costs
 
-    with _progress("compiling"):
+    with progress("compiling"):
         done = driver.compile(
-            _read(model, input_shape, allow_external),
+            read_model(model, input_shape, allow_external),
             output,
             backend=backend,
             passes=passes,
@@ -396,7 +271,7 @@ def run(
     ],
     outputs: Annotated[Path | None, typer.Option(help="Where to write outputs, as .npz.")] = None,
     isolation: Annotated[
-        _Isolation | None, typer.Option(help="Workers as processes or threads.")
+        Isolation | None, typer.Option(help="Workers as processes or threads.")
     ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds one inference may take.")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Run so often; print latencies.")] = 1,
@@ -412,7 +287,7 @@ def run(
     with load(folder, isolation=None if isolation is None else isolation.value) as model:
         manifest = json.loads((folder / "manifest.json").read_text())  # load has verified it
         given = read_inputs(inputs, [entry["name"] for entry in manifest["inputs"]])
-        with _progress("running", repeat) as advance:
+        with progress("running", repeat) as advance:
             for _ in range(repeat):
                 start = time.perf_counter()
                 found = model.run(given, timeout=timeout)
@@ -423,7 +298,7 @@ def run(
     else:
         for name, value in found.items():
             kind = getattr(value, "dtype", type(value).__name__)
-            print(f"{_printable(name)}: {kind}", end="")
+            print(f"{printable(name)}: {kind}", end="")
             print(f"{list(getattr(value, 'shape', ()))}\n{value}")
     if repeat > 1:
         low, middle = 1e3 * min(seconds), 1e3 * statistics.median(seconds)
@@ -443,7 +318,7 @@ def compare(
     input_shape: InputShape = None,
     input_range: InputRange = None,
     isolation: Annotated[
-        _Isolation | None, typer.Option(help="Workers as processes or threads.")
+        Isolation | None, typer.Option(help="Workers as processes or threads.")
     ] = None,
     allow_external: External = None,
     as_json: AsJson = False,
@@ -457,14 +332,14 @@ def compare(
             raise ValueError
     except ValueError:
         raise UsageError(f"--workers takes numbers separated by commas, not {workers!r}") from None
-    graph = _read(model, input_shape, allow_external)
-    with _progress("comparing"):
+    graph = read_model(model, input_shape, allow_external)
+    with progress("comparing"):
         found = comparing.compare(
             graph,
             backends=backends.split(","),
             workers=counts,
             passes=passes,
-            inputs=_inputs(graph, inputs, seed, input_range),
+            inputs=model_inputs(graph, inputs, seed, input_range),
             tolerance=comparing.Tolerance(rtol, atol),
             isolation=None if isolation is None else isolation.value,
         )
@@ -480,164 +355,9 @@ def compare(
             ]
             for row in found
         ]
-        _print_table("against the reference", ["backend", "workers", "max error", ""], rows)
+        print_table("against the reference", ["backend", "workers", "max error", ""], rows)
     if not all(row.agrees for row in found):
         raise typer.Exit(1)
-
-
-@app.command(short_help="Measure our plans and the peers.")
-def bench(
-    model: Model,
-    backends: Backends = "torch,ort",
-    workers: Workers = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 8,
-    peers: Annotated[bool, typer.Option(help="Measure the peers as well.")] = True,
-    costs: CostModel = "analytic",
-    seed: Seed = 0,
-    inputs: Annotated[Path | None, typer.Option(help="Inputs, as run takes them.")] = None,
-    input_shape: InputShape = None,
-    input_range: InputRange = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure the latency of our plans and of the peers, interleaved, each in its own process."""
-    from ramiel_ir import bench as benching
-    from ramiel_ir.driver import parse_costs
-
-    graph = _read(model, input_shape)
-    with _progress("measuring") as advance:
-        report = benching.bench(
-            graph,
-            backends=backends.split(","),
-            workers=workers,
-            rounds=rounds,
-            costs=None if costs == "analytic" else parse_costs(costs),
-            peers=peers,
-            inputs=_inputs(graph, inputs, seed, input_range),
-            progress=advance,
-        )
-    if as_json:
-        print(json.dumps([row.as_dict() for row in report.rows], indent=2))
-        return
-    header = ["", "min ms", "median ms", "± spread", "CPU ms", "predicted ms"]
-    _print_table(graph.name, header, [_bench_row(row) for row in report.rows])
-    for row in report.rows:
-        if row.failure:
-            print(f"{row.contestant.name} failed: {_printable(row.failure)}", file=sys.stderr)
-
-
-def _bench_row(row: Any) -> list[str]:
-    if row.failure:
-        return [row.contestant.name, "failed", "", "", "", ""]
-    predicted = row.contestant.predicted
-    return [
-        row.contestant.name,
-        f"{row.minimum:.2f}",
-        f"{row.median:.2f}",
-        f"{100 * row.spread:.0f} %",
-        f"{1e3 * row.cpu_seconds:.1f}",
-        "" if predicted is None else f"{predicted / 1e3:.2f}",
-    ]
-
-
-@app.command(short_help="Measure costs on this machine.")
-def profile(
-    model: Model,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The .json file to write.")],
-    backend: Annotated[str, typer.Option(help="The backend to measure.")] = "torch",
-    rounds: Annotated[int, typer.Option(min=1, help="Inferences to take medians of.")] = 20,
-    seed: Seed = 0,
-    inputs: Annotated[Path | None, typer.Option(help="Inputs, as run takes them.")] = None,
-    input_shape: InputShape = None,
-    input_range: InputRange = None,
-) -> None:
-    """Measure µs per op and per message on this machine, for --costs."""
-    from ramiel_ir import profile as profiling
-
-    graph = _read(model, input_shape)
-    with _progress("measuring"):
-        given = _inputs(graph, inputs, seed, input_range)
-        found = profiling.profile(graph, backend=backend, inputs=given, rounds=rounds)
-    found.save(output)
-    alone, together = (sum(pair[i] for pair in found.ops.values()) / 1e3 for i in (0, 1))
-    print(
-        f"{output}: {len(found.ops)} ops, {alone:.2f} ms on one thread, {together:.2f} ms on all; "
-        f"a message costs {found.message:.1f} µs and {1e3 * found.per_byte:.3f} µs per kB",
-        file=sys.stderr,
-    )
-
-
-@app.command(short_help="Fit the analytic costs to this machine.")
-def calibrate(backends: Backends = "torch,ort") -> None:
-    """Fit the analytic costs to this machine, once; later commands use what is found."""
-    from ramiel_ir import calibrate as calibrating
-
-    for backend in backends.split(","):
-        with _progress("measuring"):
-            found = calibrating.calibrate(backend)
-        print(
-            f"{backend}: {found.gflops:.0f} GFLOP/s, {found.gigabytes_per_second:.1f} GB/s, "
-            f"{found.overhead:.1f} µs per op, {found.message:.1f} µs per message, a second thread "
-            f"adds {100 * found.scaling:.0f} %; kept in {calibrating.cache_file(backend)}",
-            file=sys.stderr,
-        )
-
-
-@app.command(short_help="Compile, compare and measure some models.")
-def demo(
-    models: Annotated[list[str], typer.Argument(help="Models, as for compile.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where artifacts go.")],
-    backends: Backends = "torch,ort",
-    workers: Annotated[int, typer.Option(min=1, help="Workers of the plans.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 6,
-) -> None:
-    """Compile models for each backend, compare, measure, and print one table."""
-    from ramiel_ir.demo import show
-
-    with _progress("compiling and measuring") as advance:
-        shown = show(
-            models,
-            output,
-            backends=backends.split(","),
-            workers=workers,
-            rounds=rounds,
-            progress=advance,
-        )
-    header = [
-        "model", "backend", "ops", "clusters", "parallelism", "bound", "max error",
-        "1 thread", "sequential", f"{workers} workers", "speedup", "the gate takes",
-    ]  # fmt: skip
-    rows = [
-        [
-            row.model,
-            row.backend,
-            str(len(row.plan.graph.ops)),
-            f"{row.clusters} → {row.merged} → {len(row.plan.plan.workers)}",
-            f"{row.parallelism:.2f}",
-            f"{row.bound:.2f}×",
-            f"{row.comparison.error:.1e}" + ("" if row.comparison.agrees else " DIFFERS"),
-            _latency(row.alone),
-            _latency(row.sequential),
-            _latency(row.parallel),
-            f"{row.sequential.median / row.parallel.median:.2f}×",
-            "sequential" if row.gated else "parallel",
-        ]
-        for row in shown
-    ]
-    _print_table("latency in ms, median ± spread, all contestants interleaved", header, rows)
-    print(
-        "clusters: before merge → after merge → workers. bound: the most that any plan on these "
-        "workers can gain over 1 thread.\nsequential: one worker with all cores. speedup: of the "
-        "workers over sequential; below 1 the gate should decline, and says whether it does."
-    )
-    print("Read the generated code:")
-    for row in shown:
-        print(f"  {row.folder / 'model.py'}")
-    if not all(row.comparison.agrees for row in shown):
-        raise typer.Exit(1)
-
-
-def _latency(row: Any) -> str:
-    return row.failure or f"{row.median:.1f} ± {row.spread * row.median:.1f}"
 
 
 @app.command(short_help="Describe a model.")
@@ -656,7 +376,7 @@ def inspect(
     from ramiel_ir.pipeline import PassManager
     from ramiel_ir.text import print_type
 
-    graph = _read(model, input_shape, allow_external)
+    graph = read_model(model, input_shape, allow_external)
     context = make_context(workers=workers, costs=parse_costs(costs))
     histogram = dict(Counter(op.qualified_kind for op in graph.walk()).most_common())
     planned = graph.clone()
@@ -681,9 +401,9 @@ def inspect(
         if isinstance(section, dict):
             print(title)
             for name, text in section.items():
-                print(f"    {_printable(name) or 'ai.onnx':<32}{_printable(text)}")
+                print(f"    {printable(name) or 'ai.onnx':<32}{printable(text)}")
         else:
-            print(f"{title}: {_printable(section)}")
+            print(f"{title}: {printable(section)}")
 
 
 @app.command(short_help="List the ops a backend can emit.")
@@ -702,69 +422,6 @@ def ops(
         return
     for name, versions in table.items():
         print(f"{name:<40}{', '.join(map(str, versions))}")
-
-
-@zoo_app.command("list", short_help="List the models.")
-def zoo_list(as_json: AsJson = False) -> None:
-    """List the models: name, source, ops, parameters, parallelism (analytic costs)."""
-    from ramiel_ir import registry
-    from ramiel_ir.costs import AnalyticCosts, work
-    from ramiel_ir.driver import read
-
-    rows: list[dict[str, Any]] = []
-    names = registry.MODELS.names()
-    with _progress("building", len(names)) as advance:
-        for name in names:
-            builder = registry.MODELS.find(name)
-            graph = read(builder())
-            parameters = sum(v.weight.count for v in graph.weights if v.weight is not None)
-            parallelism = round(work(graph, AnalyticCosts()).parallelism, 2)
-            facts = {"ops": len(graph.ops), "parameters": parameters, "parallelism": parallelism}
-            rows.append({"name": name, **facts, "paper": getattr(builder, "paper", "")})
-            advance()
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        row["parameters"] = f"{row['parameters'] / 1e6:.2f} M"
-    _print_table("the zoo", list(rows[0]), [[str(cell) for cell in row.values()] for row in rows])
-
-
-@zoo_app.command("build")
-def zoo_build(
-    name: Annotated[str, typer.Argument(help="A model of the zoo.", show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx file to write.")],
-    batch: Annotated[
-        str | None, typer.Option(help="Batch size, or a symbol such as N.", show_default="1")
-    ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Height and width of the image.")] = None,
-    sequence_length: Annotated[
-        str | None, typer.Option(help="Number of tokens, or a symbol such as S.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the weights.")] = None,
-    opset: Annotated[int | None, typer.Option(help="Version of ONNX's op set.")] = None,
-) -> None:
-    """Write a model of the zoo as an .onnx file."""
-    import inspect as python_inspect
-
-    from ramiel_ir import registry
-    from ramiel_ir.onnx_io import save_model
-
-    builder = registry.MODELS.get(name, "zoo model")
-    given = {
-        "batch": batch and _size(batch),
-        "image_size": image_size,
-        "sequence_length": sequence_length and _size(sequence_length),
-        "seed": seed,
-        "opset": opset,
-    }
-    options = {key: value for key, value in given.items() if value is not None}
-    known = python_inspect.signature(builder).parameters
-    for key in options:
-        if key not in known:
-            raise UsageError(f"{name} has no {key.replace('_', '-')}; it has {', '.join(known)}")
-    with _progress("building"):
-        save_model(builder(**options), output)
 
 
 if __name__ == "__main__":

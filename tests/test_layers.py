@@ -15,7 +15,7 @@ _CORE = _ROOT / "ramiel_ir"
 
 # A module imports modules of earlier lines only, wherever in the file the import stands.
 _LAYERS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "machine"),
+    ("_version", "errors", "machine", "onnx_reference"),
     ("registry", "lexer", "types"),
     ("ir",),
     ("laws",),
@@ -31,6 +31,8 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("compare", "profile", "contestant"),
     ("bench",),
     ("demo",),
+    ("cli_options",),
+    ("cli_measure", "cli_zoo"),
     ("cli",),
     ("__init__", "__main__"),
 )

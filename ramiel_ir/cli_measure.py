@@ -1,0 +1,183 @@
+"""The commands that measure: bench, profile, calibrate, demo."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ramiel_ir.cli_options import (
+    AsJson,
+    Backends,
+    CostModel,
+    InputRange,
+    InputShape,
+    Model,
+    Seed,
+    Workers,
+    model_inputs,
+    print_table,
+    printable,
+    progress,
+    read_model,
+)
+
+measure_app = typer.Typer()
+
+
+@measure_app.command(short_help="Measure our plans and the peers.")
+def bench(
+    model: Model,
+    backends: Backends = "torch,ort",
+    workers: Workers = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 8,
+    peers: Annotated[bool, typer.Option(help="Measure the peers as well.")] = True,
+    costs: CostModel = "analytic",
+    seed: Seed = 0,
+    inputs: Annotated[Path | None, typer.Option(help="Inputs, as run takes them.")] = None,
+    input_shape: InputShape = None,
+    input_range: InputRange = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the latency of our plans and of the peers, interleaved, each in its own process."""
+    from ramiel_ir import bench as benching
+    from ramiel_ir.driver import parse_costs
+
+    graph = read_model(model, input_shape)
+    with progress("measuring") as advance:
+        report = benching.bench(
+            graph,
+            backends=backends.split(","),
+            workers=workers,
+            rounds=rounds,
+            costs=None if costs == "analytic" else parse_costs(costs),
+            peers=peers,
+            inputs=model_inputs(graph, inputs, seed, input_range),
+            progress=advance,
+        )
+    if as_json:
+        print(json.dumps([row.as_dict() for row in report.rows], indent=2))
+        return
+    header = ["", "min ms", "median ms", "± spread", "CPU ms", "predicted ms"]
+    print_table(graph.name, header, [_bench_row(row) for row in report.rows])
+    for row in report.rows:
+        if row.failure:
+            print(f"{row.contestant.name} failed: {printable(row.failure)}", file=sys.stderr)
+
+
+def _bench_row(row: Any) -> list[str]:
+    if row.failure:
+        return [row.contestant.name, "failed", "", "", "", ""]
+    predicted = row.contestant.predicted
+    return [
+        row.contestant.name,
+        f"{row.minimum:.2f}",
+        f"{row.median:.2f}",
+        f"{100 * row.spread:.0f} %",
+        f"{1e3 * row.cpu_seconds:.1f}",
+        "" if predicted is None else f"{predicted / 1e3:.2f}",
+    ]
+
+
+@measure_app.command(short_help="Measure costs on this machine.")
+def profile(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .json file to write.")],
+    backend: Annotated[str, typer.Option(help="The backend to measure.")] = "torch",
+    rounds: Annotated[int, typer.Option(min=1, help="Inferences to take medians of.")] = 20,
+    seed: Seed = 0,
+    inputs: Annotated[Path | None, typer.Option(help="Inputs, as run takes them.")] = None,
+    input_shape: InputShape = None,
+    input_range: InputRange = None,
+) -> None:
+    """Measure µs per op and per message on this machine, for --costs."""
+    from ramiel_ir import profile as profiling
+
+    graph = read_model(model, input_shape)
+    with progress("measuring"):
+        given = model_inputs(graph, inputs, seed, input_range)
+        found = profiling.profile(graph, backend=backend, inputs=given, rounds=rounds)
+    found.save(output)
+    alone, together = (sum(pair[i] for pair in found.ops.values()) / 1e3 for i in (0, 1))
+    print(
+        f"{output}: {len(found.ops)} ops, {alone:.2f} ms on one thread, {together:.2f} ms on all; "
+        f"a message costs {found.message:.1f} µs and {1e3 * found.per_byte:.3f} µs per kB",
+        file=sys.stderr,
+    )
+
+
+@measure_app.command(short_help="Fit the analytic costs to this machine.")
+def calibrate(backends: Backends = "torch,ort") -> None:
+    """Fit the analytic costs to this machine, once; later commands use what is found."""
+    from ramiel_ir import calibrate as calibrating
+
+    for backend in backends.split(","):
+        with progress("measuring"):
+            found = calibrating.calibrate(backend)
+        print(
+            f"{backend}: {found.gflops:.0f} GFLOP/s, {found.gigabytes_per_second:.1f} GB/s, "
+            f"{found.overhead:.1f} µs per op, {found.message:.1f} µs per message, a second thread "
+            f"adds {100 * found.scaling:.0f} %; kept in {calibrating.cache_file(backend)}",
+            file=sys.stderr,
+        )
+
+
+@measure_app.command(short_help="Compile, compare and measure some models.")
+def demo(
+    models: Annotated[list[str], typer.Argument(help="Models, as for compile.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where artifacts go.")],
+    backends: Backends = "torch,ort",
+    workers: Annotated[int, typer.Option(min=1, help="Workers of the plans.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 6,
+) -> None:
+    """Compile models for each backend, compare, measure, and print one table."""
+    from ramiel_ir.demo import show
+
+    with progress("compiling and measuring") as advance:
+        shown = show(
+            models,
+            output,
+            backends=backends.split(","),
+            workers=workers,
+            rounds=rounds,
+            progress=advance,
+        )
+    header = [
+        "model", "backend", "ops", "clusters", "parallelism", "bound", "max error",
+        "1 thread", "sequential", f"{workers} workers", "speedup", "the gate takes",
+    ]  # fmt: skip
+    rows = [
+        [
+            row.model,
+            row.backend,
+            str(len(row.plan.graph.ops)),
+            f"{row.clusters} → {row.merged} → {len(row.plan.plan.workers)}",
+            f"{row.parallelism:.2f}",
+            f"{row.bound:.2f}×",
+            f"{row.comparison.error:.1e}" + ("" if row.comparison.agrees else " DIFFERS"),
+            _latency(row.alone),
+            _latency(row.sequential),
+            _latency(row.parallel),
+            f"{row.sequential.median / row.parallel.median:.2f}×",
+            "sequential" if row.gated else "parallel",
+        ]
+        for row in shown
+    ]
+    print_table("latency in ms, median ± spread, all contestants interleaved", header, rows)
+    print(
+        "clusters: before merge → after merge → workers. bound: the most that any plan on these "
+        "workers can gain over 1 thread.\nsequential: one worker with all cores. speedup: of the "
+        "workers over sequential; below 1 the gate should decline, and says whether it does."
+    )
+    print("Read the generated code:")
+    for row in shown:
+        print(f"  {row.folder / 'model.py'}")
+    if not all(row.comparison.agrees for row in shown):
+        raise typer.Exit(1)
+
+
+def _latency(row: Any) -> str:
+    return row.failure or f"{row.median:.1f} ± {row.spread * row.median:.1f}"
