@@ -283,17 +283,31 @@ class _Bound:
 
 
 class _Plain:
-    """Runs a session that takes or gives sequences, optionals or strings, through numpy."""
+    """Runs a session that takes or gives sequences, optionals or strings, through numpy.
+
+    ONNX Runtime takes types that numpy lacks as OrtValues only, and returns floats of 8 bits as
+    bare bytes.
+    """
 
     def __init__(self, session: Any) -> None:
         self._session = session
         self._names = [value.name for value in session.get_inputs()]
+        self._bytes: list[tuple[int, Any]] = []
+        for index, value in enumerate(session.get_outputs()):
+            name = value.type.removeprefix("tensor(").removesuffix(")")
+            if name.startswith("float8") and name in _ELEMENTS:
+                self._bytes.append((index, numpy_dtype(CODES[_ELEMENTS[name][0]])))
 
     def run(self, values: Sequence[Any]) -> Sequence[Any]:
         """The outputs of the session for these inputs."""
-        given = (_array_of(value) if isinstance(value, list) else value for value in values)
+        given = (
+            _array_of(value) if isinstance(value, list) else _ort_value_of(value)
+            for value in values
+        )
         feeds = dict(zip(self._names, given, strict=True))
-        results: Sequence[Any] = self._session.run(None, feeds)
+        results: list[Any] = self._session.run(None, feeds)
+        for index, dtype in self._bytes:
+            results[index] = results[index].view(dtype)
         return results
 
 

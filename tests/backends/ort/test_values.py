@@ -242,3 +242,31 @@ def test_attributes_of_every_kind(tmp_path: Path) -> None:
     inputs = random_inputs(graph)
     folder = emitted(on_workers(graph, [0]), tmp_path / "out")
     assert_close(run_once(folder, inputs), reference(graph, inputs))
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_types_numpy_lacks_beside_strings(tmp_path: Path, isolation: Isolation) -> None:
+    """Such a session cannot bind its values, so they pass through numpy."""
+    graph = graph_of(
+        ("x", tensor(2, element=DType.BF16)),
+        ("q", tensor(2, element=DType.F8E4M3FN)),
+        ("s", tensor(1, element=DType.STRING)),
+    )
+    x, q, s = graph.inputs
+    outputs = [
+        graph.add("Cast", [x], "wide", tensor(2), to=1),
+        graph.add("Identity", [q], "same", q.type),
+        graph.add("Identity", [s], "text", s.type),
+    ]
+    graph.set_outputs(outputs)
+    inputs = {
+        "x": np.array([1, -2], ml_dtypes.bfloat16),
+        "q": np.array([3, -4], ml_dtypes.float8_e4m3fn),
+        "s": np.array(["word"], object),
+    }
+    folder = emitted(on_workers(graph, [0, 0, 0]), tmp_path / "out")
+    found = run_once(folder, inputs, isolation=isolation)
+    assert found["wide"].tolist() == [1, -2]
+    assert found["same"].dtype == ml_dtypes.float8_e4m3fn
+    assert found["same"].astype(float).tolist() == [3, -4]
+    assert found["text"].tolist() == ["word"]
