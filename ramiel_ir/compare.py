@@ -61,7 +61,8 @@ class Deviation:
 
 
 def _as_number(array: Any) -> Any:
-    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+    with np.errstate(invalid="ignore"):  # a NaN of few bits is signalling
+        return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
 def deviation(reference: Any, found: Any, tolerance: Tolerance | None = None) -> Deviation:
