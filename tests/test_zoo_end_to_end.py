@@ -11,7 +11,7 @@ from ramiel_ir.compare import compare
 from ramiel_ir.driver import SIMPLIFY
 
 WORKERS = 2
-PASSES = f"{SIMPLIFY},cluster,merge{{max-clusters={WORKERS}}},clone,refine{{budget=20000}}"
+PASSES = f"{SIMPLIFY},cluster,merge{{max-clusters={WORKERS}}},clone,refine{{budget=2000}}"
 """The parallel plan with a short search."""
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -43,6 +43,9 @@ CHAINS = ("densenet121", "mobilenet-v3-small")
 IN_PROCESSES = ("nasnet-mobile", "bilstm")
 """Models that run in worker processes here; the others run in threads, which start sooner."""
 
+LARGE = {"nasnet-large": "torch", "bert-base": "ort", "inception-v4": "torch", "yolov5s": "ort"}
+"""Models whose weights take long to write: one backend each, smaller relatives take both."""
+
 
 def test_every_model_is_listed() -> None:
     assert SMALL.keys() == ramiel_models.MODELS.keys()
@@ -50,13 +53,15 @@ def test_every_model_is_listed() -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_backends_agree_with_the_reference_on_two_workers(name: str) -> None:
+    backends = (LARGE[name],) if name in LARGE else ("torch", "ort")
     found = compare(
         ramiel_models.build(name, **SMALL[name]),
+        backends=backends,
         workers=(WORKERS,),
         passes=PASSES,
         isolation="process" if name in IN_PROCESSES else "thread",
     )
-    assert [one.backend for one in found] == ["torch", "ort"]
+    assert len(found) == len(backends)
     for one in found:
         assert one.agrees, f"{one.backend}: {one.seen} {one.first}"
         assert one.used_workers == WORKERS or name in CHAINS, one.backend
