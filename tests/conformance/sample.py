@@ -201,7 +201,8 @@ def _run(engine: str, cases: Sequence[Case]) -> Iterator[str]:
             with load(path, isolation="process") as model:
                 rounds = [model.run(inputs, timeout=TIMEOUT) for _ in range(ROUNDS)]
     except Exception as error:
-        yield f"{where}: {describe(error)} ({', '.join(case.name for case in cases)})"
+        names = ", ".join(case.name for case in cases)
+        yield f"{where}: {describe(error)}; the cases are {names}"
         return
     for part in parts:
         for outputs in rounds:

@@ -6,6 +6,7 @@ before this process has imported torch or onnxruntime: their threads would not s
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -61,6 +62,7 @@ def run(
     `start` is called once in each process and returns what runs a task there. A task that takes
     longer than `seconds`, or ends its process, gets the result `lost` makes of the reason.
     """
+    gc.freeze()  # what there is now need not be looked at again, nor copied, by every fork
     queue = iter(enumerate(tasks))
     shards: dict[Connection, _Shard[Task, Result]] = {}
 
