@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_19
 from onnx.reference.ops.op_hardmax import Hardmax as _Hardmax
 from onnx.reference.ops.op_log_softmax import LogSoftmax as _LogSoftmax
 from onnx.reference.ops.op_scatter_elements import ScatterElements
@@ -28,11 +29,20 @@ def repairs(opset: int) -> tuple[type[OpRun], ...]:
         found += [_on_trailing_axes(base) for base in (_Softmax, _LogSoftmax, _Hardmax)]
     if 7 <= opset < 14:
         found.append(BatchNormalization)
+    if 10 <= opset < 19:
+        found.append(DequantizeLinear)
     return tuple(found)
 
 
 class Scatter(ScatterElements):  # type: ignore[misc]
     """The name that ScatterElements had at first."""
+
+
+class DequantizeLinear(DequantizeLinear_19):  # type: ignore[misc]
+    """Version 19 added types only, and is the oldest that onnx.reference knows."""
+
+    def _run(self, *operands: Any, axis: int = 1, **_: Any) -> Any:
+        return super()._run(*operands, axis=axis)
 
 
 class BatchNormalization(OpRun):  # type: ignore[misc]
