@@ -41,6 +41,7 @@ from ramiel_ir.ir import Graph
 from ramiel_ir.machine import usable_cores
 from ramiel_ir.onnx_io import write_onnx
 
+_PATIENCE = 10.0  # seconds that a contestant may take to stop
 _ROUND_SECONDS = 0.25  # how long one contestant runs before the next one does
 
 
@@ -168,9 +169,12 @@ class _Process:
         return answer
 
     def close(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.communicate()
+        """End the process: it stops by itself when its input ends, and its workers with it."""
+        try:
+            self.process.communicate(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
 
 
 def measure(

@@ -6,6 +6,7 @@ with one line of JSON: latencies, CPU seconds per inference and memory, children
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ from ramiel_ir.artifact import load
 def _start(spec: dict[str, Any], model: Path, inputs: dict[str, Any]) -> Callable[[], Any]:
     if spec["folder"]:
         loaded = load(spec["folder"])
+        atexit.register(loaded.close)
         return lambda: loaded.run(inputs)
     run = registry.PEERS.get(spec["peer"], "peer")().start(model, spec["threads"])
     return lambda: run(inputs)
