@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ramiel_ir import registry
+from ramiel_ir.costs import Costs
 from ramiel_ir.errors import UnsupportedOpError, UsageError
 from ramiel_ir.ir import Graph, Op, Value
 from ramiel_ir.pipeline import Context
@@ -47,6 +48,10 @@ class Backend(ABC):
     @abstractmethod
     def check(self, graph: Graph) -> None:
         """Raise `UnsupportedOpError` that names every op it cannot emit, with counts."""
+
+    def arrange(self, plan: Plan, costs: Costs) -> Plan:
+        """The plan this backend would rather emit: the same work, messages earlier or later."""
+        return plan
 
     def profile(
         self, graph: Graph, inputs: Mapping[str, Any], threads: int, rounds: int

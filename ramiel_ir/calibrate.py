@@ -7,24 +7,24 @@ import json
 import os
 import statistics
 import tempfile
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ramiel_ir.artifact import load, write_artifact
+from ramiel_ir.artifact import write_artifact
 from ramiel_ir.backend import Backend, find_backend
-from ramiel_ir.costs import AnalyticCosts
+from ramiel_ir.costs import AnalyticCosts, MessageCosts
+from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.machine import describe_machine, usable_cores
 from ramiel_ir.pipeline import Context
 from ramiel_ir.plan import make_plan, simulate
+from ramiel_ir.trace import Trace, record
 
-_CHANNELS, _SIZE, _CHAIN = 64, 56, 16
-_HOPS = 32
-_MESSAGE_SIZES = (1 << 10, 1 << 18)  # floats per message
+_CHANNELS, _SIZE, _SMALL, _CHAIN = 64, 56, 14, 16
+_HOPS, _FAN = 32, 16
+_MESSAGE_SIZES = (1 << 8, 1 << 15)  # floats per message
 
 
 def cache_file(backend: str) -> Path:
@@ -39,7 +39,9 @@ def calibrated_costs(backend: str) -> AnalyticCosts:
         found = json.loads(cache_file(backend).read_text())
         if found.pop("machine") != describe_machine():
             return AnalyticCosts()
-        return AnalyticCosts(**{name: float(value) for name, value in found.items()})
+        messages = MessageCosts(**{k: float(v) for k, v in found.pop("messages").items()})
+        rates = {name: float(value) for name, value in found.items()}
+        return AnalyticCosts(**rates, messages=messages)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return AnalyticCosts()
 
@@ -67,14 +69,13 @@ def calibrate(backend: str, *, rounds: int = 20) -> AnalyticCosts:
     shared = max(1.0, micros(together, convolutions) - micros(together, tiny))
     flops = 2.0 * _CHANNELS * _CHANNELS * 9 * _SIZE * _SIZE
     traffic = 2.0 * 4 * _CHANNELS * _SIZE * _SIZE
-    message, _ = measure_messages(emitter, rounds)
     found = AnalyticCosts(
         gflops=flops / conv / 1e3,
         gigabytes_per_second=traffic / max(1.0, micros(alone, large) - overhead) / 1e3,
         overhead=overhead,
-        message=message,
         scaling=max(0.0, min(1.0, (conv / shared - 1) / max(1, cores - 1))),
         fork=max(0.0, micros(together, tiny) - overhead),
+        messages=measure_messages(emitter, rounds),
     )
     path = cache_file(backend)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,13 +92,11 @@ def _count(op: Op) -> int:
 def _workload() -> tuple[Graph, dict[str, Any]]:
     """Convolutions of 3 by 3 on 64 channels of 56 by 56, negations of the same, and tiny ones."""
     rng = np.random.default_rng(0)
-    image = Type(DType.F32, (1, _CHANNELS, _SIZE, _SIZE))
-    small = Type(DType.F32, (16,))
+    image, small = _image(_SIZE), Type(DType.F32, (16,))
     graph = Graph("workload", [Value("image", image), Value("small", small)], opsets={"": 21})
     value, other = graph.inputs
     for index in range(_CHAIN):
-        data = rng.normal(0, 0.06, (_CHANNELS, _CHANNELS, 3, 3)).astype(np.float32)
-        weight = graph.add_weight(f"weight{index}", Tensor.of(data))
+        weight = graph.add_weight(f"weight{index}", _kernels(rng))
         value = graph.add("Conv", [value, weight], f"conv{index}", image, pads=[1, 1, 1, 1])
         value = graph.add("Neg", [value], f"neg{index}", image)
         other = graph.add("Neg", [other], f"tiny{index}", small)
@@ -107,37 +106,112 @@ def _workload() -> tuple[Graph, dict[str, Any]]:
     return graph, inputs
 
 
-def measure_messages(backend: Backend, rounds: int) -> tuple[float, float]:
-    """µs per message, and µs per byte: a chain that changes worker at every op against one."""
-    extra = []
-    for count in _MESSAGE_SIZES:
-        graph = Graph("hops", [Value("x", Type(DType.F32, (count,)))], opsets={"": 21})
-        value = graph.inputs[0]
-        for index in range(_HOPS + 1):
-            value = graph.add("Neg", [value], f"v{index}", Type(DType.F32, (count,)))
-        graph.set_outputs([value])
-        given = {"x": np.ones(count, np.float32)}
-        seconds = []
-        for alternate in (False, True):
-            for index, op in enumerate(graph.ops):
-                op.cluster = index % 2 if alternate else 0
-            seconds.append(_time_plan(backend, graph, given, 10 * rounds))
-        extra.append(1e6 * (seconds[1] - seconds[0]) / _HOPS)
-    small, large = extra
-    per_byte = max(0.0, (large - small) / (4 * (_MESSAGE_SIZES[1] - _MESSAGE_SIZES[0])))
-    return max(0.0, small - 4 * _MESSAGE_SIZES[0] * per_byte), per_byte
+def _image(size: int) -> Type:
+    return Type(DType.F32, (1, _CHANNELS, size, size))
 
 
-def _time_plan(backend: Backend, graph: Graph, inputs: Mapping[str, Any], runs: int) -> float:
-    """Median seconds of one inference of the clusters as they are, one thread each."""
+def _kernels(rng: np.random.Generator) -> Tensor:
+    return Tensor.of(rng.normal(0, 0.06, (_CHANNELS, _CHANNELS, 3, 3)).astype(np.float32))
+
+
+def measure_messages(backend: Backend, rounds: int) -> MessageCosts:
+    """Measure messages of two sizes between two workers, in traces of two small graphs."""
+    small, large = (_measure_size(backend, count, rounds) for count in _MESSAGE_SIZES)
+    difference = 4 * (_MESSAGE_SIZES[1] - _MESSAGE_SIZES[0])
+
+    def per_byte(key: str) -> float:
+        return max(0.0, (large[key] - small[key]) / difference)
+
+    return MessageCosts(
+        fixed=small["edge"],
+        send=small["send"],
+        receive=small["receive"],
+        send_per_byte=per_byte("send"),
+        receive_per_byte=per_byte("receive"),
+        segment=small["segment"],
+    )
+
+
+def _measure_size(backend: Backend, count: int, rounds: int) -> dict[str, float]:
+    """Median µs of messages of so many floats, by what they are spent on.
+
+    Two graphs: a chain that changes worker at every op shows how long a message is on its way. A
+    fan of values that one worker makes while the other is busy shows what receiving costs when the
+    message is there: the receive, and what the op after it loses since its operand lies in the
+    cache of another core.
+    """
+    chain, fan = (_record(backend, graph, rounds) for graph in (_chain(count), _fan(count)))
+
+    def median(traces: list[Trace], worker: int, kind: str, label: str = "") -> float:
+        rows = (trace.rows[worker] for trace in traces)
+        events = (event for row in rows for event in row)
+        found = (e.duration for e in events if e.kind == kind and label in e.label)
+        return statistics.median(found)
+
+    alone = median(chain, 0, "compute")
+    hop = statistics.median(trace.makespan / (_HOPS + 1) for trace in chain)
+    colder = median(fan, 1, "compute", "read") - median(fan, 0, "compute", "made")
+    return {
+        "edge": max(0.0, hop - alone),
+        "send": median(fan, 0, "send"),
+        "receive": median(fan, 1, "receive") + max(0.0, colder),
+        "segment": max(0.0, alone - _kernel(backend, count, rounds)),
+    }
+
+
+def _chain(count: int) -> Graph:
+    type = Type(DType.F32, (count,))
+    graph = Graph("chain", [Value("x", type)], opsets={"": 21})
+    value = graph.inputs[0]
+    for index in range(_HOPS + 1):
+        value = graph.add("Neg", [value], f"v{index}", type)
+        graph.ops[-1].cluster = index % 2
+    graph.set_outputs([value])
+    return graph
+
+
+def _fan(count: int) -> Graph:
+    """Convolutions on both workers between messages: caches are as cold as in a model."""
+    type, image = Type(DType.F32, (count,)), _image(_SMALL)
+    graph = Graph("fan", [Value("x", type), Value("y", image)], opsets={"": 21})
+    given, near = graph.inputs
+    far = near
+    weight = graph.add_weight("weight", _kernels(np.random.default_rng(0)))
+
+    def convolve(source: Value, name: str) -> Value:
+        made: Value = graph.add("Conv", [source, weight], name, image, pads=[1, 1, 1, 1])
+        return made
+
+    made, read = [], []
+    for index in range(_FAN):
+        near = convolve(near, f"near{index}")
+        made.append(graph.add("Neg", [given], f"made{index}", type))
+        graph.ops[-1].cluster = graph.ops[-2].cluster = 0
+    for index in range(_FAN + _FAN // 4):
+        far = convolve(far, f"busy{index}")
+    for index, value in enumerate(made):
+        read.append(graph.add("Neg", [value], f"read{index}", type))
+        far = convolve(far, f"far{index}")
+    for op in graph.ops:
+        op.cluster = 1 if op.cluster is None else 0
+    graph.set_outputs([near, far, *read])
+    return graph
+
+
+def _kernel(backend: Backend, count: int, rounds: int) -> float:
+    """Median µs of one such op among others on its worker."""
+    graph = _chain(count)
+    for op in graph.ops:
+        op.cluster = 0
+    times = backend.profile(graph, {"x": np.ones(count, np.float32)}, 1, rounds)
+    return statistics.median(times.values())
+
+
+def _record(backend: Backend, graph: Graph, rounds: int) -> list[Trace]:
+    """Traces of the clusters as they are, one thread each."""
     plan = make_plan(graph, threads=1)
+    inputs = random_inputs(graph)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "artifact"
         write_artifact(plan, simulate(plan, AnalyticCosts()), backend, folder)
-        with load(folder) as model:
-            found = []
-            for _ in range(runs):
-                start = time.perf_counter()
-                model.run(inputs)
-                found.append(time.perf_counter() - start)
-    return statistics.median(found[runs // 4 :])
+        return record(folder, inputs, rounds=rounds)

@@ -104,8 +104,16 @@ def profile(
     alone, together = (sum(pair[i] for pair in found.ops.values()) / 1e3 for i in (0, 1))
     print(
         f"{output}: {len(found.ops)} ops, {alone:.2f} ms on one thread, {together:.2f} ms on all; "
-        f"a message costs {found.message:.1f} µs and {1e3 * found.per_byte:.3f} µs per kB",
+        f"{_messages(found.messages)}",
         file=sys.stderr,
+    )
+
+
+def _messages(found: Any) -> str:
+    per_kilobyte = 1e3 * (found.send_per_byte + found.receive_per_byte)
+    return (
+        f"a message takes {found.fixed:.1f} µs and {per_kilobyte:.2f} µs per kB, "
+        f"a segment {found.segment:.1f} µs"
     )
 
 
@@ -119,8 +127,8 @@ def calibrate(backends: Backends = "torch,ort") -> None:
             found = calibrating.calibrate(backend)
         print(
             f"{backend}: {found.gflops:.0f} GFLOP/s, {found.gigabytes_per_second:.1f} GB/s, "
-            f"{found.overhead:.1f} µs per op, {found.message:.1f} µs per message, a second thread "
-            f"adds {100 * found.scaling:.0f} %; kept in {calibrating.cache_file(backend)}",
+            f"{found.overhead:.1f} µs per op, a second thread adds {100 * found.scaling:.0f} %; "
+            f"{_messages(found.messages)}; kept in {calibrating.cache_file(backend)}",
             file=sys.stderr,
         )
 

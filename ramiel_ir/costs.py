@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ramiel_ir.ir import DType, Graph, Op, Type, Value
@@ -31,6 +31,18 @@ class Costs(ABC):
     def estimate_edge(self, value: Value) -> float:
         """µs between the end of `value`'s producer and the moment another worker can use it."""
 
+    def estimate_send(self, value: Value) -> float:
+        """µs of the edge for which the worker that sends can do nothing else."""
+        return 0.0
+
+    def estimate_receive(self, value: Value) -> float:
+        """µs of the edge for which the worker that receives can do nothing else."""
+        return 0.0
+
+    def estimate_segment(self) -> float:
+        """µs that a worker needs to start computing after a message, whatever it computes."""
+        return 0.0
+
     def op(self, op: Op, threads: int = 1) -> float:
         """The estimate for an op, on the grid."""
         return _on_grid(self.estimate_op(op, threads))
@@ -38,6 +50,18 @@ class Costs(ABC):
     def edge(self, value: Value) -> float:
         """The estimate for handing `value` to another worker, on the grid."""
         return _on_grid(self.estimate_edge(value))
+
+    def send(self, value: Value) -> float:
+        """The estimate for sending `value`, on the grid."""
+        return _on_grid(self.estimate_send(value))
+
+    def receive(self, value: Value) -> float:
+        """The estimate for receiving `value`, on the grid."""
+        return _on_grid(self.estimate_receive(value))
+
+    def segment(self) -> float:
+        """The estimate for starting a segment, on the grid."""
+        return _on_grid(self.estimate_segment())
 
 
 def _on_grid(microseconds: float) -> float:
@@ -154,20 +178,56 @@ def _kernel(op: Op) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class AnalyticCosts(Costs):
+class MessageCosts:
+    """What messages cost: µs, and µs per byte.
+
+    A message of n bytes arrives `fixed + (send_per_byte + receive_per_byte) n` µs after its sender
+    begins with it. `send + send_per_byte n` of that the sender is busy, `receive + receive_per_byte
+    n` the receiver: it reads memory that another core's cache holds. `segment` µs go by when a
+    worker starts to compute after a message.
+    """
+
+    fixed: float = 10.0
+    send: float = 4.0
+    receive: float = 2.0
+    send_per_byte: float = 1e-4
+    receive_per_byte: float = 1e-4
+    segment: float = 0.0
+
+
+@dataclass(frozen=True)
+class MicrosecondCosts(Costs):
+    """A model in µs of this machine: `messages` says what messages cost."""
+
+    messages: MessageCosts = field(default_factory=MessageCosts, kw_only=True)
+
+    def estimate_edge(self, value: Value) -> float:
+        per_byte = self.messages.send_per_byte + self.messages.receive_per_byte
+        return self.messages.fixed + per_byte * value_bytes(value.type)
+
+    def estimate_send(self, value: Value) -> float:
+        return self.messages.send + self.messages.send_per_byte * value_bytes(value.type)
+
+    def estimate_receive(self, value: Value) -> float:
+        return self.messages.receive + self.messages.receive_per_byte * value_bytes(value.type)
+
+    def estimate_segment(self) -> float:
+        return self.messages.segment
+
+
+@dataclass(frozen=True)
+class AnalyticCosts(MicrosecondCosts):
     """A roofline: the longer of arithmetic and memory traffic, and a fixed cost per op.
 
     Rates are of one thread: `gflops` billion operations per second (a multiply-add is two),
-    `gigabytes_per_second` of memory traffic; `overhead` µs per op; `message` µs plus traffic per
-    value handed to another worker. A further thread adds `scaling` of the first one's rate and
-    `fork` µs per op. Unknown dimensions count as 1.
+    `gigabytes_per_second` of memory traffic; `overhead` µs per op. A further thread adds `scaling`
+    of the first one's rate and `fork` µs per op. Unknown dimensions count as 1.
     """
 
     name: ClassVar[str] = "analytic"
     gflops: float = 200.0
     gigabytes_per_second: float = 10.0
     overhead: float = 5.0
-    message: float = 10.0
     scaling: float = 0.9
     fork: float = 2.0
 
@@ -187,9 +247,6 @@ class AnalyticCosts(Costs):
     def _traffic(self, op: Op) -> float:
         values = [value for value in (*op.operands, *op.results) if value is not None]
         return sum(value_bytes(value.type) for value in values) / self.gigabytes_per_second / 1e3
-
-    def estimate_edge(self, value: Value) -> float:
-        return self.message + 2 * value_bytes(value.type) / self.gigabytes_per_second / 1e3
 
 
 def _count(type: Type | None) -> int:

@@ -158,7 +158,8 @@ def plan_model(
         threads, _ = best_sequential(graph, context.costs, context.cores)
     plan = make_plan(graph, threads=threads)
     plan.verify()
-    plan = manager.run_plan(plan)
+    plan = emitter.arrange(manager.run_plan(plan), context.costs)
+    plan.verify()
     return Compilation(emitter, graph, plan, simulate(plan, context.costs), manager, context)
 
 

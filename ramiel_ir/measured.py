@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -9,26 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from ramiel_ir.costs import AnalyticCosts, Costs, value_bytes
+from ramiel_ir.costs import AnalyticCosts, MessageCosts, MicrosecondCosts
 from ramiel_ir.errors import UsageError
-from ramiel_ir.ir import Op, Value
+from ramiel_ir.ir import Op
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
-class MeasuredCosts(Costs):
+class MeasuredCosts(MicrosecondCosts):
     """Costs read from a profile. Ops it does not know cost what the analytic model says, scaled.
 
-    `ops` holds µs by the name of an op's first result, on one and on all threads; an edge costs
-    `message` µs and `per_byte` µs per byte; `scale` is measured over analytic, the median.
+    `ops` holds µs by the name of an op's first result, on one and on all threads; `scale` is
+    measured over analytic, the median.
     """
 
     name: ClassVar[str] = "measured"
     backend: str
     ops: Mapping[str, tuple[float, float]]
-    message: float
-    per_byte: float
     scale: float = 1.0
     machine: str = ""
     model: AnalyticCosts = field(default_factory=AnalyticCosts)
@@ -39,17 +38,13 @@ class MeasuredCosts(Costs):
             return self.scale * self.model.estimate_op(op, threads)
         return known[0] if threads == 1 else known[1]
 
-    def estimate_edge(self, value: Value) -> float:
-        return self.message + self.per_byte * value_bytes(value.type)
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile as JSON."""
         described = {
             "format_version": FORMAT_VERSION,
             "backend": self.backend,
             "machine": self.machine,
-            "message_us": self.message,
-            "us_per_byte": self.per_byte,
+            "messages": dataclasses.asdict(self.messages),
             "scale": self.scale,
             "ops": {name: list(pair) for name, pair in self.ops.items()},
         }
@@ -65,10 +60,9 @@ class MeasuredCosts(Costs):
             return MeasuredCosts(
                 found["backend"],
                 {name: (float(one), float(all_)) for name, (one, all_) in found["ops"].items()},
-                float(found["message_us"]),
-                float(found["us_per_byte"]),
                 float(found["scale"]),
                 found["machine"],
+                messages=MessageCosts(**{k: float(v) for k, v in found["messages"].items()}),
             )
         except OSError as error:
             raise UsageError(f"{str(path)!r} cannot be read: {error.strerror}") from None

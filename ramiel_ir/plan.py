@@ -264,23 +264,31 @@ class Timeline:
 
 
 def simulate(plan: Plan, costs: Costs) -> Timeline:
-    """Play the plan by a cost model: messages delay the receiver and occupy nobody.
+    """Play the plan by a cost model.
 
-    Raises `PlanError` where the plan has a cycle.
+    A send occupies its worker for `costs.send`, and its message can be used `costs.edge` after the
+    send began. A receive waits for that, and occupies its worker for at least `costs.receive`.
+    Computing after a message takes `costs.segment` more. Raises `PlanError` where the plan has a
+    cycle.
     """
     rows: list[list[Span]] = [[] for _ in plan.workers]
     clock = [0.0] * len(plan.workers)
     arrives: dict[int, float] = {}
+    segment = costs.segment()
     for worker, step in plan.walk():
         if step is None:
             raise PlanError(f"the plan has a cycle: worker {worker} waits for ever")
         start = clock[worker]
         if isinstance(step, Compute):
-            clock[worker] = start + costs.op(step.op, plan.threads)
+            begins = not rows[worker] or not isinstance(rows[worker][-1].step, Compute)
+            clock[worker] = start + costs.op(step.op, plan.threads) + segment * begins
         elif isinstance(step, Send):
-            arrives[step.message] = start + costs.edge(plan.messages[step.message].value)
+            value = plan.messages[step.message].value
+            clock[worker] = start + costs.send(value)
+            arrives[step.message] = start + costs.edge(value)
         else:
-            clock[worker] = max(start, arrives[step.message])
+            value = plan.messages[step.message].value
+            clock[worker] = max(start + costs.receive(value), arrives[step.message])
         rows[worker].append(Span(step, start, clock[worker]))
     return Timeline(tuple(map(tuple, rows)))
 

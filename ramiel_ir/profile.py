@@ -37,7 +37,6 @@ def profile(
     alone = emitter.profile(graph, given, 1, rounds)
     together = emitter.profile(graph, given, cores, rounds) if cores > 1 else alone
     ops = {name: (micros, together.get(name, micros)) for name, micros in alone.items()}
-    message, per_byte = measure_messages(emitter, rounds)
     analytic = AnalyticCosts()
     ratios = [
         ops[label][0] / analytic.op(op)
@@ -45,4 +44,5 @@ def profile(
         if (label := op.label.removeprefix("%")) in ops and analytic.op(op) > 0
     ]
     scale = statistics.median(ratios) if ratios else 1.0
-    return MeasuredCosts(backend, ops, message, per_byte, scale, describe_machine())
+    messages = measure_messages(emitter, rounds)
+    return MeasuredCosts(backend, ops, scale, describe_machine(), messages=messages)

@@ -326,12 +326,16 @@ def random_clusters(graph: Graph, rng: random.Random, *, partly: bool = False) -
 
 @dataclass(frozen=True)
 class RandomCosts(Costs):
-    """Costs drawn per value from `choices`; a clone costs what its original costs."""
+    """Costs drawn per value from `choices`; a clone costs what its original costs.
+
+    Where messages are `busy`, sending, receiving and starting a segment occupy workers.
+    """
 
     name: ClassVar[str] = "random"
     seed: int = 0
     choices: tuple[float, ...] = (0.0, 0.0, 1.0, 1.0, 2.0, 3.5, 10.0)
     edges: tuple[float, ...] = (0.0, 1.0, 1.0, 2.5, 20.0)
+    busy: bool = False
 
     def _draw(self, text: str, choices: tuple[_T, ...]) -> _T:
         return choices[zlib.crc32(f"{self.seed} {text}".encode()) % len(choices)]
@@ -343,6 +347,15 @@ class RandomCosts(Costs):
 
     def estimate_edge(self, value: Value) -> float:
         return self._draw(f"edge {_original(value.name)}", self.edges)
+
+    def estimate_send(self, value: Value) -> float:
+        return self._draw(f"send {_original(value.name)}", (0.0, 0.5, 3.0)) * self.busy
+
+    def estimate_receive(self, value: Value) -> float:
+        return self._draw(f"receive {_original(value.name)}", (0.0, 0.25, 2.0)) * self.busy
+
+    def estimate_segment(self) -> float:
+        return self._draw("segment", (0.0, 1.5)) * self.busy
 
 
 def _original(name: str) -> str:

@@ -6,10 +6,11 @@ import random
 
 import pytest
 
-from ramiel_ir.costs import AnalyticCosts, StaticCosts, distances, work
+from ramiel_ir.costs import AnalyticCosts, MessageCosts, StaticCosts, distances, work
 from ramiel_ir.driver import parse_costs
 from ramiel_ir.errors import UsageError
 from ramiel_ir.ir import DType, Graph, Op, Type, Value
+from ramiel_ir.measured import MeasuredCosts
 from ramiel_ir.plan import make_plan, simulate
 from tests.strategies import RandomCosts, random_clusters, random_dag
 from tests.test_plan import Table, diamond
@@ -89,12 +90,25 @@ def test_static_weights(op: Op, weight: float) -> None:
 
 
 def test_an_analytic_estimate_is_the_longer_of_arithmetic_and_traffic() -> None:
-    costs = AnalyticCosts(gflops=1, gigabytes_per_second=1, overhead=0, message=0, fork=0)
+    costs = AnalyticCosts(gflops=1, gigabytes_per_second=1, overhead=0, fork=0)
     product = op_of("MatMul", (64, 64), (64, 64), result=(64, 64))
     assert costs.op(product) == pytest.approx(2 * 64**3 / 1e3, abs=1e-2)  # µs at 1 flop per ns
     relu = op_of("Relu", (1000,), result=(1000,))
     assert costs.op(relu) == pytest.approx(8000 / 1e3, abs=1e-2)
-    assert costs.edge(relu.writes[0]) == pytest.approx(2 * 4000 / 1e3, abs=1e-2)
+
+
+def test_a_message_is_on_its_way_for_longer_than_it_occupies_its_ends() -> None:
+    messages = MessageCosts(
+        fixed=10, send=3, receive=2, send_per_byte=0.001, receive_per_byte=0.002, segment=1.5
+    )
+    value = op_of("Relu", (1000,), result=(1000,)).writes[0]
+    for costs in (
+        AnalyticCosts(messages=messages),
+        MeasuredCosts("torch", {}, messages=messages),
+    ):
+        assert costs.edge(value) == 10 + 0.003 * 4000
+        assert (costs.send(value), costs.receive(value)) == (3 + 4, 2 + 8)
+        assert costs.segment() == 1.5
 
 
 def test_an_analytic_convolution_counts_its_kernel_and_groups() -> None:

@@ -26,6 +26,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("interpret", "backend"),
     ("artifact",),
+    ("trace",),
     ("calibrate",),
     ("driver",),
     ("compare", "profile", "contestant"),

@@ -276,6 +276,34 @@ def test_a_message_delays_its_receiver_and_nobody_else() -> None:
     assert timeline.busy == [6, 5]
 
 
+class BusyTable(Table):
+    """Of each edge of 4 the sender is busy for 1, the receiver for 2; a segment takes 10."""
+
+    def estimate_send(self, value: Value) -> float:
+        return 1.0
+
+    def estimate_receive(self, value: Value) -> float:
+        return 2.0
+
+    def estimate_segment(self) -> float:
+        return 10.0
+
+
+def test_messages_occupy_their_ends_and_segments_take_time_to_start() -> None:
+    # worker 0: a 0 to 12, sends until 13, b until 26, receives at 35, d until 46
+    # worker 1: a's value is there at 16, c until 31, sends until 32
+    timeline = simulate(make_plan(diamond()), BusyTable(4.0, a=2, b=3, c=5))
+    assert [(span.start, span.end) for span in timeline.rows[0]] == [
+        (0, 12), (12, 13), (13, 26), (26, 35), (35, 46)
+    ]  # fmt: skip
+    assert [(span.start, span.end) for span in timeline.rows[1]] == [(0, 16), (16, 31), (31, 32)]
+
+
+def test_a_receive_takes_its_time_although_the_message_is_there() -> None:
+    timeline = simulate(make_plan(diamond()), BusyTable(4.0, a=2, b=30, c=5))
+    assert [(span.start, span.end) for span in timeline.rows[0]][2:4] == [(13, 53), (53, 55)]
+
+
 def test_a_message_that_is_early_delays_nobody() -> None:
     timeline = simulate(make_plan(diamond()), Table(a=2, b=30, c=5))
     assert timeline.makespan == 33

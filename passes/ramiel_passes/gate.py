@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ramiel_ir.backend import find_backend
 from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import Context, No, Pass
 from ramiel_ir.plan import best_sequential, make_plan, simulate
@@ -25,7 +26,10 @@ class Gate(Pass):
     def run(self, graph: Graph, context: Context) -> bool | No:
         if len(graph.clusters) < 2:
             return No("the plan is sequential already")
-        predicted = simulate(make_plan(graph, threads=context.threads), context.costs).makespan
+        plan = make_plan(graph, threads=context.threads)
+        if context.backend:
+            plan = find_backend(context.backend).arrange(plan, context.costs)
+        predicted = simulate(plan, context.costs).makespan
         _, sequential = best_sequential(graph, context.costs, context.cores)
         if predicted < sequential * (1 - self.margin):
             return No(f"predicted {predicted:.0f} µs against {sequential:.0f} µs sequentially")

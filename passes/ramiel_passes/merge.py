@@ -51,7 +51,7 @@ class Merge(Pass):
         groups = _sweep(list(graph.clusters.values()), distance, weight)
         if self.max_clusters is not None and len(groups) > self.max_clusters:
             schedule = Schedule(graph, context.costs, context.threads)
-            groups = _squeeze(groups, max(1, self.max_clusters), schedule)
+            groups = _squeeze(groups, max(1, self.max_clusters), schedule, weight)
         groups.sort(key=lambda ops: position[ops[0]])
         for number, ops in enumerate(groups):
             for op in ops:
@@ -99,14 +99,16 @@ def _choose(
     return found[1]
 
 
-def _squeeze(groups: list[list[Op]], limit: int, schedule: Schedule) -> list[list[Op]]:
+def _squeeze(
+    groups: list[list[Op]], limit: int, schedule: Schedule, weight: dict[Op, float]
+) -> list[list[Op]]:
     """Merge groups until `limit` remain, those first that lengthen the schedule least.
 
     Far above the limit only work decides (the two lightest join). Near it each step tries the
     lightest group with some of the next lighter ones, by simulation: the fewer, the larger the
     graph, so that the whole stays near-linear.
     """
-    heap = [(sum(schedule.weight[op] for op in ops), index) for index, ops in enumerate(groups)]
+    heap = [(sum(weight[op] for op in ops), index) for index, ops in enumerate(groups)]
     heapq.heapify(heap)
     members = dict(enumerate(groups))
     while len(heap) > limit + _TRIED:

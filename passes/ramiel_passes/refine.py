@@ -82,9 +82,8 @@ class _Search:
         self.rng = rng
 
     def run(self, home: list[int], deadline: float, trials: int, bound: float) -> Outcome:
-        free: list[int | None] = [None] * len(home)
-        given = self.scheduler.play(list(home), self.priority)
-        greedy = self.scheduler.play(free, self.priority)
+        given = self.scheduler.play(home, self.priority)
+        greedy = self.scheduler.play(self.scheduler.assign(self.priority), self.priority)
         current = best = min(given, greedy, key=lambda outcome: outcome.makespan)
         priority = list(self.priority)
         for trial in range(trials):
@@ -100,11 +99,9 @@ class _Search:
                 best = outcome
         return best
 
-    def _neighbour(
-        self, current: Outcome, priority: list[float]
-    ) -> tuple[list[int | None], list[float]]:
+    def _neighbour(self, current: Outcome, priority: list[float]) -> tuple[list[int], list[float]]:
         """One change at the critical chain: ops to another worker, or another priority."""
-        homes: list[int | None] = list(current.home)
+        homes = list(current.home)
         chain = current.critical_chain()
         index = self.rng.choice(chain)
         if self.rng.random() < 0.3:

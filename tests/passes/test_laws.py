@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from ramiel_ir.costs import AnalyticCosts, Costs, StaticCosts, distances
+from ramiel_ir.costs import AnalyticCosts, Costs, MessageCosts, StaticCosts, distances
 from ramiel_ir.interpret import interpret
 from ramiel_ir.ir import Graph
 from ramiel_ir.laws import difference, verify
@@ -25,7 +25,7 @@ from ramiel_passes.fold import Fold
 from ramiel_passes.gate import Gate
 from ramiel_passes.merge import Merge
 from ramiel_passes.refine import Refine
-from ramiel_passes.schedule import Schedule
+from ramiel_passes.schedule import ListSchedule, Schedule
 from tests.strategies import (
     RandomCosts,
     examples,
@@ -55,16 +55,20 @@ def same(left: Any, right: Any) -> bool:
     )
 
 
-def random_context(rng: random.Random) -> Context:
-    """Static, analytic or random costs, zero costs among them; 1 to 4 workers."""
+def random_context(rng: random.Random, *, busy: bool = True) -> Context:
+    """Static, analytic or random costs, zero costs among them; 1 to 4 workers.
+
+    Messages occupy nobody unless they may be `busy`.
+    """
     seed = rng.getrandbits(16)
+    idle = MessageCosts(send=0.0, receive=0.0, send_per_byte=0.0, receive_per_byte=0.0)
     costs: Costs = rng.choice(
         (
             StaticCosts(),
-            AnalyticCosts(),
-            RandomCosts(seed),
+            AnalyticCosts() if busy else AnalyticCosts(messages=idle),
+            RandomCosts(seed, busy=busy),
             RandomCosts(seed, choices=(0.0,), edges=(0.0, 1.0)),
-            RandomCosts(seed, choices=(0.0, 1.0), edges=(0.0,)),
+            RandomCosts(seed, choices=(0.0, 1.0), edges=(0.0,), busy=busy),
         )
     )
     return Context(costs, workers=rng.randrange(1, 5), threads=rng.randrange(1, 4), cores=4)
@@ -156,7 +160,7 @@ def test_merge_without_a_limit_loses_no_parallelism() -> None:
     for seed in range(2 * _DAGS):
         rng = random.Random(seed)
         graph = random_dag(rng, 25)
-        context = random_context(rng)
+        context = random_context(rng, busy=False)
         Cluster().run(graph, context)
         before = len(graph.clusters)
         Merge().run(graph, context)
@@ -189,6 +193,21 @@ def test_the_quick_schedule_agrees_with_the_simulation() -> None:
         home = {op: op.cluster or 0 for op in graph.ops}
         schedule = Schedule(graph, context.costs, context.threads)
         assert schedule.makespan(home) == predicted(graph, context), f"seed {seed}"
+
+
+def test_the_list_schedule_agrees_with_the_simulation() -> None:
+    for seed in range(_DAGS):
+        rng = random.Random(seed)
+        graph = random_dag(rng, 30)
+        context = random_context(rng)
+        scheduler = ListSchedule(Schedule(graph, context.costs, context.threads), workers=3)
+        homes = [rng.randrange(3) for _ in graph.ops]
+        outcome = scheduler.play(homes, [rng.random() for _ in graph.ops])
+        for op, worker in zip(graph.ops, outcome.home, strict=True):
+            op.cluster = worker
+        graph.reorder([graph.ops[index] for index in outcome.order])
+        verify(graph)
+        assert outcome.makespan == predicted(graph, context), f"seed {seed}"
 
 
 def test_refine_never_raises_the_predicted_makespan() -> None:

@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 
 from ramiel_backends.ort import sessions
 from ramiel_backends.ort.emit import emit_files
+from ramiel_backends.ort.fusion import join_segments
 from ramiel_backends.ort.profile import profile
 from ramiel_backends.sources import copy_runtime
 from ramiel_backends.weights import write_weights
 from ramiel_ir.backend import Backend, Emission
+from ramiel_ir.costs import Costs
 from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import Context
 from ramiel_ir.plan import Plan, Timeline, aliases
@@ -37,6 +39,10 @@ class OrtBackend(Backend):
 
     def check(self, graph: Graph) -> None:
         sessions.check(graph)
+
+    def arrange(self, plan: Plan, costs: Costs) -> Plan:
+        """The plan with as few sessions as the predicted makespan allows."""
+        return plan if plan.is_sequential else join_segments(plan, costs)
 
     def profile(
         self, graph: Graph, inputs: Mapping[str, Any], threads: int, rounds: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ramiel_backends.ort.fusion import choose_segments
+from ramiel_backends.ort.fusion import cut
 from ramiel_ir.ir import Graph, Op, Value
 from ramiel_ir.plan import Compute, Plan, Segment, Timeline, computed_outputs
 
@@ -46,7 +46,7 @@ def all_stages(plan: Plan, timeline: Timeline) -> list[list[Stage]]:
         for span in row
         if isinstance(span.step, Compute)
     }
-    return [list(_stages(plan, row, micros)) for row in choose_segments(plan, timeline)]
+    return [list(_stages(plan, row, micros)) for row in map(cut, plan.workers)]
 
 
 def _stages(plan: Plan, row: Sequence[Segment], micros: dict[Compute, float]) -> Iterator[Stage]:

@@ -40,6 +40,7 @@ def planned(graph: Graph, clusters: int, *, samples: int = 1) -> Plan:
 
 def emitted(plan: Plan, folder: Path) -> Path:
     """The artifact of a plan."""
+    plan = OrtBackend().arrange(plan, AnalyticCosts())
     timeline = simulate(plan, AnalyticCosts())
     return artifact.write_artifact(plan, timeline, OrtBackend(), folder)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +12,16 @@ import pytest
 
 import ramiel_models
 from ramiel_backends.ort.backend import OrtBackend
-from ramiel_backends.ort.fusion import choose_segments
+from ramiel_backends.ort.fusion import cut, join_segments
 from ramiel_backends.ort.identifiers import Identifiers
 from ramiel_backends.ort.sessions import FusedGraph, newest_opset
 from ramiel_ir import artifact
-from ramiel_ir.costs import AnalyticCosts
+from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.errors import ArtifactError, UnsupportedOpError
 from ramiel_ir.ir import Graph, Op, Value
 from ramiel_ir.laws import difference
 from ramiel_ir.onnx_io import read_onnx
-from ramiel_ir.plan import Plan, Receive, Segment, Send, Step, make_plan, simulate
+from ramiel_ir.plan import make_plan, simulate
 from tests.backends.ort.helpers import (
     assert_close,
     compiled,
@@ -173,20 +172,17 @@ def test_newer_opsets_are_lowered_where_nothing_changed(tmp_path: Path) -> None:
 def test_segments_join_without_a_cycle_or_a_loss(squeezenet: Graph) -> None:
     rng = np.random.default_rng(0)
     fused = planned(squeezenet.clone(), 2).graph
+    costs = AnalyticCosts(messages=MessageCosts(segment=200.0))
+    saved = 0
     for _ in range(10):
         for op in fused.ops:
             op.cluster = int(rng.integers(3))
         plan = make_plan(fused)
-        rows = choose_segments(plan, simulate(plan, AnalyticCosts()))
-        Plan(fused, tuple(tuple(_steps(row)) for row in rows), plan.messages).verify()
-        assert sum(map(len, rows)) <= sum(len(row) for row in plan.workers)
-
-
-def _steps(row: list[Segment]) -> Iterator[Step]:
-    for segment in row:
-        yield from map(Receive, segment.receives)
-        yield from segment.computes
-        yield from map(Send, segment.sends)
+        joined = join_segments(plan, costs)
+        joined.verify()
+        assert simulate(joined, costs).makespan <= simulate(plan, costs).makespan
+        saved += sum(map(len, map(cut, plan.workers))) - sum(map(len, map(cut, joined.workers)))
+    assert saved > 0
 
 
 def test_a_joined_worker_is_one_segment(tmp_path: Path) -> None:
