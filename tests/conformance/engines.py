@@ -152,6 +152,7 @@ class Compiled(Engine):
         names = output_names(plan.graph)
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             path = Path(folder) / "artifact"
+            plan = self.backend.arrange(plan, AnalyticCosts())
             write_artifact(plan, simulate(plan, AnalyticCosts()), self.backend, path)
             with load(path, "thread") as model:
                 for data in case.data:

@@ -197,7 +197,7 @@ def _run(engine: str, cases: Sequence[Case]) -> Iterator[str]:
     try:
         prepared = backend.prepare(graph, Context(workers=WORKERS, backend=engine))
         backend.check(prepared)
-        plan = spread(prepared, WORKERS)
+        plan = backend.arrange(spread(prepared, WORKERS), AnalyticCosts())
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "artifact"
             write_artifact(plan, simulate(plan, AnalyticCosts()), backend, path)

@@ -10,6 +10,7 @@ engine: processes, threads       the two ways to run workers
 crew, children, shared           the parent's side of process isolation
 child, serving                   the child's side
 ports                            what a worker sees
+places                           which core a worker runs on
 channel, layout, memory, semaphore   how values travel between processes
 backend: backend_*               the values and workers of one library each
 manifest, wiring, weights, source    what lies in the folder

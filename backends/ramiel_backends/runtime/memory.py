@@ -113,7 +113,7 @@ class Channels(NamedTuple):
 
 
 class Board:
-    """Semaphores, flags and channel headers of one set of workers; its size never changes.
+    """Semaphores, flags, places and channel headers of one set of workers; its size never changes.
 
     Of everything that belongs to a request there is one per slot, slot = request mod K.
     """
@@ -123,7 +123,7 @@ class Board:
         self._anchor = ctypes.c_char.from_buffer(self._memory)
         self._address = ctypes.addressof(self._anchor)
         self._all = memoryview(self._memory).cast("B").cast("q")
-        self._next = FLAGS * 8
+        self._next = (FLAGS + wiring.workers + 7) // 8 * 64
         slots, workers = range(wiring.in_flight), range(wiring.workers)
 
         def semaphore() -> Semaphore:
@@ -131,19 +131,21 @@ class Board:
             return Semaphore(address, create=create)
 
         self.flags = self._all[:FLAGS]
+        self.places = self._all[FLAGS : FLAGS + wiring.workers]
         self.start = [semaphore() for _ in workers]
         self.resume = [semaphore() for _ in workers]
         self.done = [[semaphore() for _ in workers] for _ in slots]
         self.posted = [[semaphore() for _ in wiring.messages] for _ in slots]
         self._first = self._next // 8
-        self._views = [self.flags, self._all]
+        self._views = [self.flags, self.places, self._all]
 
     @staticmethod
     def size(wiring: Wiring, channels: int) -> int:
         """The bytes a board takes; `channels` is how many channels there are per slot."""
         slots = wiring.in_flight
         semaphores = 2 * wiring.workers + slots * (wiring.workers + len(wiring.messages))
-        return FLAGS * 8 + semaphores * SIZE + slots * channels * HEADER * 8
+        words = (FLAGS + wiring.workers + 7) // 8 * 8
+        return words * 8 + semaphores * SIZE + slots * channels * HEADER * 8
 
     def header(self, index: int) -> memoryview:
         """The header of a channel, as words."""

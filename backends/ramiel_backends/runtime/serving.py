@@ -15,6 +15,7 @@ from .channel import Reader, Writer
 from .errors import Aborted
 from .manifest import Manifest
 from .memory import ABORT, Arena, Board, Channels
+from .places import Place, may_move
 from .ports import LocalQueue, Receiver, Sender, SharedPort, Waiter
 from .semaphore import spins_for
 from .source import describe
@@ -103,6 +104,7 @@ class Child:
     def _take_requests(self, worker: int, run: Run, ports: list[SharedPort]) -> None:
         board = self._board
         start, resume, slots = board.start[worker], board.resume[worker], len(ports)
+        place = Place(board.places, worker) if may_move(self._wiring) else None
         request = 0
         while True:
             start.wait()
@@ -112,6 +114,8 @@ class Child:
             try:
                 if board.flags[ABORT]:
                     raise Aborted
+                if place is not None:
+                    place.settle()
                 run(port)
             except Aborted:
                 self._report({"stopped": worker})

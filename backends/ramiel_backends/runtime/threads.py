@@ -20,6 +20,7 @@ from .backend import Backend, convert, find_backend
 from .engine import GRACE, Engine, Sample
 from .errors import Aborted, ArtifactError, WorkerError, WorkerTimeout
 from .manifest import Manifest
+from .places import Place, may_move
 from .source import describe
 from .turns import remaining
 
@@ -100,8 +101,10 @@ class ThreadEngine(Engine):
         self._ports: list[ThreadPort] = []
         self._late: list[_Request] = []
         ready: SimpleQueue[str | None] = SimpleQueue()
-        for worker, (tasks, threads) in enumerate(zip(self._tasks_of, wiring.threads, strict=True)):
-            arguments = (self._backend, folder, worker, threads, tasks, ready)
+        cells = [0] * wiring.workers
+        for worker, tasks in enumerate(self._tasks_of):
+            place = Place(cells, worker) if may_move(wiring) else None
+            arguments = (self._backend, folder, worker, wiring.threads[worker], place, tasks, ready)
             threading.Thread(target=_work, args=arguments, daemon=True).start()
         self._finalizer = weakref.finalize(self, _stop, self._tasks_of, self._backend)
         try:
@@ -190,6 +193,7 @@ def _work(
     folder: Path,
     worker: int,
     threads: int,
+    place: Place | None,
     tasks: SimpleQueue[_Request | None],
     ready: SimpleQueue[str | None],
 ) -> None:
@@ -207,6 +211,8 @@ def _work(
             problem = None
             try:
                 if not request.failed:
+                    if place is not None:
+                        place.settle()
                     run(request.port)
             except Aborted:
                 pass
