@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ramiel_ir.collector import collector_paused
 from ramiel_ir.costs import Costs
 from ramiel_ir.errors import PlanError
 from ramiel_ir.ir import Graph, Op, Value
@@ -111,6 +112,7 @@ class Plan:
         close()
         return found
 
+    @collector_paused()
     def verify(self) -> None:
         """Prove the plan laws, or raise `PlanError` that names the step.
 
@@ -216,6 +218,7 @@ class Plan:
             yield worker, None
 
 
+@collector_paused()
 def make_plan(graph: Graph, *, threads: int = 1, samples: int = 1) -> Plan:
     """The plan in which worker n runs the ops of the n-th cluster in graph order.
 
