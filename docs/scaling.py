@@ -7,6 +7,7 @@ measured several times in turn, in a process of its own, and the least time of e
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import platform
@@ -28,6 +29,7 @@ from ramiel_ir.text import parse_graph, print_graph
 
 _SIZES = (1_000, 10_000, 50_000, 100_000)
 _ROUNDS = 3
+_SUMMED = ("read", "cluster", "merge", "plan")
 _TYPE = Type(DType.F32, (1, 64, 28, 28))
 _TEMPLATE = Path(__file__).with_suffix(".md.in")
 
@@ -59,13 +61,19 @@ def measure(ops: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "graph.onnx"
         write_onnx(branching_graph(ops), path)
+        gc.collect()  # what writing leaves behind is no part of the steps
         graph = timed("read", lambda: read_onnx(path))
     assert isinstance(graph, Graph)
     context = make_context(workers=2)
-    for passes in ("cluster", "merge", "merge{max-clusters=2}"):
-        manager = PassManager.parse(passes, context)
-        timed(passes, lambda manager=manager: manager.run(graph))  # type: ignore[misc]
+
+    def timed_pass(spec: str) -> None:
+        manager = PassManager.parse(spec, context)
+        timed(spec, lambda: manager.run(graph))
+
+    for spec in ("cluster", "merge", "merge{max-clusters=2}"):
+        timed_pass(spec)
     timed("plan", lambda: make_plan(graph).verify())
+    timed_pass("refine")
     text = timed("print", lambda: print_graph(graph))
     timed("parse", lambda: parse_graph(str(text)))
     seconds["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -92,14 +100,13 @@ def main() -> None:
         f"| step | {' | '.join(f'{size:,} ops' for size in _SIZES)} | exponent |",
         f"| --- | {'---: | ' * len(_SIZES)}---: |",
     ]
-    for step in [*steps[:-1], "all of them"]:
-        row = [
-            sum(best[size][s] for s in steps[:-1]) if step == "all of them" else best[size][step]
-            for size in _SIZES
-        ]
+    rows = {step: [step] for step in steps[:-1]}
+    rows |= {" + ".join(_SUMMED): list(_SUMMED), "all of them": steps[:-1]}
+    for label, summed in rows.items():
+        row = [sum(best[size][step] for step in summed) for size in _SIZES]
         exponent = math.log(row[-1] / row[0]) / math.log(_SIZES[-1] / _SIZES[0])
         cells = " | ".join(f"{seconds:.3f} s" for seconds in row)
-        lines.append(f"| {step} | {cells} | {exponent:.2f} |")
+        lines.append(f"| {label} | {cells} | {exponent:.2f} |")
     memory = " | ".join(f"{best[size]['memory']:.0f} MiB" for size in _SIZES)
     lines.append(f"| peak memory | {memory} | |")
     text = _TEMPLATE.read_text().replace("{{table}}", "\n".join(lines))

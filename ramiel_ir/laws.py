@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ramiel_ir.errors import ModelError
-from ramiel_ir.ir import Graph, Op, Use, Value
+from ramiel_ir.ir import Graph, Op, Value
 from ramiel_ir.types import Tensor
 
 
@@ -16,26 +17,25 @@ def verify(graph: Graph) -> None:
     Each value has one producer and a name of its own, is defined before it is used, and its
     use-list holds exactly its uses; weights agree with their types; clusters are numbers from 0.
     """
-    _Verifier().graph(graph, {}, set())
+    _Verifier().graph(graph)
 
 
 class _Verifier:
     def __init__(self) -> None:
-        self.uses: dict[Value, set[Use]] = {}
+        self.visible: dict[str, Value] = {}
+        self.uses: Counter[Value] = Counter()
 
-    def graph(self, graph: Graph, names: dict[str, Value], visible: set[Value]) -> None:
-        outermost = graph.owner is None
+    def graph(self, graph: Graph) -> None:
         defined: list[Value] = []
 
         def define(value: Value, producer: Op | Graph) -> None:
             if value.producer is not producer:
                 raise ModelError(f"{producer}: {value} is produced by {value.producer!r} as well")
-            if value.name in names:
+            if value.name in self.visible:
                 raise ModelError(f"{producer}: the name {value} stands for two values")
             if not value.name:
                 raise ModelError(f"{producer}: a value has no name")
-            names[value.name] = value
-            visible.add(value)
+            self.visible[value.name] = value
             defined.append(value)
 
         for value in graph.inputs:
@@ -45,22 +45,21 @@ class _Verifier:
             if value.weight is None or value.weight.type != value.type:
                 raise ModelError(f"weight {value} has another type than its data")
         for op in graph.ops:
-            self.op(op, graph, names, visible)
+            self.op(op, graph)
             for result in op.writes:
                 define(result, op)
         for index, value in enumerate(graph.outputs):
-            if value not in visible:
+            if self.visible.get(value.name) is not value:
                 raise ModelError(f"output {value} of @{graph.name} is not defined in it")
-            self.uses.setdefault(value, set()).add(Use(graph, index))
+            self.use(value, graph, index)
         for value in defined:
-            visible.discard(value)
-            del names[value.name]
-        if outermost:
+            del self.visible[value.name]
+        if graph.owner is None:
             for value in graph.values():
-                if set(value.uses) != self.uses.get(value, set()):
-                    raise ModelError(f"the use-list of {value} does not hold its uses")
+                if len(value.uses) != self.uses[value]:
+                    raise ModelError(f"the use-list of {value} holds more than its uses")
 
-    def op(self, op: Op, graph: Graph, names: dict[str, Value], visible: set[Value]) -> None:
+    def op(self, op: Op, graph: Graph) -> None:
         if op.graph is not graph:
             raise ModelError(f"{op} does not know that it is in @{graph.name}")
         if op.cluster is not None and op.cluster < 0:
@@ -68,13 +67,18 @@ class _Verifier:
         for index, value in enumerate(op.operands):
             if value is None:
                 continue
-            if value not in visible:
+            if self.visible.get(value.name) is not value:
                 raise ModelError(f"{op} reads {value} before it is defined")
-            self.uses.setdefault(value, set()).add(Use(op, index))
+            self.use(value, op, index)
         for region in op.regions.values():
             if region.owner is not op:
                 raise ModelError(f"a region of {op} does not know its owner")
-            self.graph(region, names, visible)
+            self.graph(region)
+
+    def use(self, value: Value, user: Op | Graph, index: int) -> None:
+        if (user, index) not in value.uses:
+            raise ModelError(f"the use-list of {value} lacks its use by {user}")
+        self.uses[value] += 1
 
 
 def difference(left: Graph, right: Graph) -> str | None:

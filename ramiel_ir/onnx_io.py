@@ -23,6 +23,7 @@ import onnx.reference
 import onnx_ir
 from onnx import defs
 
+from ramiel_ir.collector import collector_paused
 from ramiel_ir.errors import ModelError, RamielError, UnsupportedOpError, UsageError
 from ramiel_ir.ir import Array, Attribute, AttributeKind, Dim, DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.laws import verify
@@ -37,6 +38,7 @@ _ABSENT_KEY = "ramiel.absent"  # which results have a name only because their nu
 # Reading ------------------------------------------------------------------------------------------
 
 
+@collector_paused()
 def read_onnx(
     source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model,
     *,

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ramiel_ir.collector import collector_paused
 from ramiel_ir.costs import Costs
 from ramiel_ir.errors import PlanError
 from ramiel_ir.ir import Graph, Op, Value
@@ -111,6 +112,7 @@ class Plan:
         close()
         return found
 
+    @collector_paused()
     def verify(self) -> None:
         """Prove the plan laws, or raise `PlanError` that names the step.
 
@@ -132,29 +134,13 @@ class Plan:
         for worker, steps in enumerate(self.workers):
             here: set[tuple[Value, int]] = set()
             for step in steps:
-                where = f"worker {worker}: {step}"
                 if isinstance(step, Compute):
-                    self._verify_compute(step, here, where)
-                    if (step.op, step.sample) in computed:
-                        raise PlanError(f"{where}: it is computed twice")
-                    computed.add((step.op, step.sample))
-                    here.update((value, step.sample) for value in step.op.writes)
-                    continue
-                if not 0 <= step.message < len(self.messages):
-                    raise PlanError(f"{where}: there is no such message")
-                message = self.messages[step.message]
-                done, end = (sent, message.source) if isinstance(step, Send) else (
-                    received, message.target
-                )  # fmt: skip
-                if end != worker:
-                    raise PlanError(f"{where}: the message belongs to worker {end}")
-                if step.message in done:
-                    raise PlanError(f"{where}: it happens twice")
-                done.add(step.message)
-                if isinstance(step, Receive):
-                    here.add((message.value, message.sample))
-                elif (message.value, message.sample) not in here:
-                    raise PlanError(f"{where}: {message.value} is not there yet")
+                    wrong = self._wrong_compute(step, here, computed)
+                else:
+                    done = sent if isinstance(step, Send) else received
+                    wrong = self._wrong_message(step, worker, here, done)
+                if wrong:
+                    raise PlanError(f"worker {worker}: {step}: {wrong}")
         for op, sample in itertools.product(self.graph.ops, range(self.samples)):
             if (op, sample) not in computed:
                 raise PlanError(f"no worker computes {op} of sample {sample}")
@@ -163,14 +149,42 @@ class Plan:
                 missing = "sent" if number not in sent else "received"
                 raise PlanError(f"message {number} with {message.value} is never {missing}")
 
-    def _verify_compute(self, step: Compute, here: set[tuple[Value, int]], where: str) -> None:
-        if step.op.graph is not self.graph:
-            raise PlanError(f"{where}: the op is not in the graph")
-        if not 0 <= step.sample < self.samples:
-            raise PlanError(f"{where}: there are {self.samples} samples")
-        for value in step.op.reads:
-            if value.op is not None and (value, step.sample) not in here:
-                raise PlanError(f"{where}: it reads {value}, which is not there yet")
+    def _wrong_compute(
+        self, step: Compute, here: set[tuple[Value, int]], computed: set[tuple[Op, int]]
+    ) -> str | None:
+        """What is wrong with a step where the values `here` are at hand; else take note of it."""
+        op, sample = step.op, step.sample
+        if op.graph is not self.graph:
+            return "the op is not in the graph"
+        if not 0 <= sample < self.samples:
+            return f"there are {self.samples} samples"
+        for value in op.reads:
+            if value.op is not None and (value, sample) not in here:
+                return f"it reads {value}, which is not there yet"
+        if (op, sample) in computed:
+            return "it is computed twice"
+        computed.add((op, sample))
+        here.update((value, sample) for value in op.writes)
+        return None
+
+    def _wrong_message(
+        self, step: Send | Receive, worker: int, here: set[tuple[Value, int]], done: set[int]
+    ) -> str | None:
+        """What is wrong with a step where the values `here` are at hand; else take note of it."""
+        if not 0 <= step.message < len(self.messages):
+            return "there is no such message"
+        message = self.messages[step.message]
+        end = message.source if isinstance(step, Send) else message.target
+        if end != worker:
+            return f"the message belongs to worker {end}"
+        if step.message in done:
+            return "it happens twice"
+        done.add(step.message)
+        if isinstance(step, Receive):
+            here.add((message.value, message.sample))
+        elif (message.value, message.sample) not in here:
+            return f"{message.value} is not there yet"
+        return None
 
     def _verify_order(self) -> None:
         for worker, step in self.walk():
@@ -204,6 +218,7 @@ class Plan:
             yield worker, None
 
 
+@collector_paused()
 def make_plan(graph: Graph, *, threads: int = 1, samples: int = 1) -> Plan:
     """The plan in which worker n runs the ops of the n-th cluster in graph order.
 

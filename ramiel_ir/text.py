@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from ramiel_ir.collector import collector_paused
 from ramiel_ir.errors import ModelError
 from ramiel_ir.ir import Array, Attribute, Dim, DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.lexer import Lexer
@@ -187,6 +188,7 @@ def _scalar(kind: str, value: Any) -> str:
 # Parsing ------------------------------------------------------------------------------------------
 
 
+@collector_paused()
 def parse_graph(source: str, *, what: str = "text", find_tensor: FindTensor | None = None) -> Graph:
     """Read the textual form. Raises `ModelError` with line, column and a caret.
 

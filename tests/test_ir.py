@@ -186,8 +186,8 @@ def _wrong_producer(graph: Graph) -> None:
     [
         (_rename("x"), "%x = Split: the name %x stands for two values"),
         (_rename(""), "a value has no name"),
-        (_forget_use, "the use-list of %x does not hold its uses"),
-        (_invent_use, "the use-list of %x does not hold its uses"),
+        (_forget_use, "the use-list of %x lacks its use by %s = Add"),
+        (_invent_use, "the use-list of %x holds more than its uses"),
         (_retype_weight, "weight %w has another type than its data"),
         (_negative_cluster, "%s = Add has the cluster -1"),
         (_stranger, "%s = Add reads %stranger before it is defined"),

@@ -15,7 +15,7 @@ _CORE = _ROOT / "ramiel_ir"
 
 # A module imports modules of earlier lines only, wherever in the file the import stands.
 _LAYERS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "machine", "onnx_reference"),
+    ("_version", "collector", "errors", "machine", "onnx_reference"),
     ("registry", "lexer", "types"),
     ("ir",),
     ("laws",),

@@ -40,11 +40,11 @@ class Merge(Pass):
     max_clusters: int | None = None
 
     def run(self, graph: Graph, context: Context) -> bool:
-        before = [(op, op.cluster) for op in graph.ops]
+        before = list(graph.ops), [op.cluster for op in graph.ops]
         distance = distances(graph, context.costs, context.threads)
         weight = {op: context.costs.op(op, context.threads) for op in graph.ops}
         position = {op: index for index, op in enumerate(graph.ops)}
-        order = sorted(graph.ops, key=lambda op: (-distance[op], weight[op] > 0, position[op]))
+        order = sorted(graph.ops, key=lambda op: (-distance[op], weight[op] > 0))
         for op in order:
             op.cluster = op.cluster or 0
         graph.reorder(order)
@@ -56,7 +56,7 @@ class Merge(Pass):
         for number, ops in enumerate(groups):
             for op in ops:
                 op.cluster = number
-        return before != [(op, op.cluster) for op in graph.ops]
+        return before != (graph.ops, [op.cluster for op in graph.ops])
 
 
 def _sweep(
@@ -93,10 +93,9 @@ def _choose(
     if index == len(free):
         return None
     makers = {home[value.op] for value in first.reads if value.op in home}
-    near = free[index : index + _TRIED]
-    found = next((entry for entry in near if entry[1] in makers), near[0])
-    free.remove(found)
-    return found[1]
+    near = range(index, min(index + _TRIED, len(free)))
+    found = next((place for place in near if free[place][1] in makers), index)
+    return free.pop(found)[1]
 
 
 def _squeeze(
