@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
 from ramiel_ir.costs import Costs
 from ramiel_ir.ir import Graph, Op
@@ -81,9 +82,11 @@ class Outcome:
     """What a list scheduler made: homes, an order that is topological, and when ops end.
 
     `binding[i]` is the op that op i had to wait for, before it or on another worker; -1 for none.
+    `messages` are the µs for which messages occupy workers, all together.
     """
 
     makespan: float
+    messages: float
     home: list[int]
     order: list[int]
     end: list[float]
@@ -105,6 +108,7 @@ class ListSchedule:
     def __init__(self, schedule: Schedule, workers: int) -> None:
         self.schedule = schedule
         self.workers = workers
+        self._reads = [len(reads) for reads in schedule.reads]
 
     def connected(self, index: int) -> list[int]:
         """The ops that `index` reads from, and those that read from it."""
@@ -137,59 +141,72 @@ class ListSchedule:
     def play(self, home: Sequence[int], priority: Sequence[float]) -> Outcome:
         """Schedule every op on its home."""
         known, workers = self.schedule, self.workers
-        count = len(home)
-        missing = [len(reads) for reads in known.reads]
-        end = [0.0] * count
-        binding = [-1] * count
+        reads, writes, readers = known.reads, known.writes, known.readers
+        edge, send, receive = known.edge, known.send, known.receive
+        missing = list(self._reads)
+        end = [0.0] * len(home)
+        binding = [-1] * len(home)
         order: list[int] = []
+        messages = 0.0
         free = [0.0] * workers
         last = [-1] * workers
         computing = [False] * workers
         arrives: dict[int, float] = {}  # by value * workers + target, until it is received
+        # Per worker, ops whose operands are computed: those that could begin, by urgency, and
+        # those that still wait for a message, by its arrival.
+        now: list[list[tuple[float, int]]] = [[] for _ in range(workers)]
+        later: list[list[tuple[float, float, int]]] = [[] for _ in range(workers)]
+        for index, count in enumerate(missing):
+            if not count:
+                heappush(now[home[index]], (-priority[index], index))
 
-        def start(index: int) -> tuple[float, float, int]:
-            """Until when an op waits, when its messages are received, and what it waited for."""
-            worker = home[index]
-            clock, waits, receiving = free[worker], last[worker], 0.0
-            for value, source in known.reads[index]:
+        def next_begin(worker: int) -> float:
+            if now[worker]:
+                return free[worker]
+            waiting = later[worker]
+            return max(free[worker], waiting[0][0]) if waiting else math.inf
+
+        for _ in home:
+            worker = min(range(workers), key=next_begin)
+            begin = next_begin(worker)
+            ready, waiting = now[worker], later[worker]
+            while waiting and waiting[0][0] <= begin:
+                _, urgency, index = heappop(waiting)
+                heappush(ready, (urgency, index))
+            index = heappop(ready)[1]
+            clock, binding[index] = free[worker], last[worker]
+            for value, source in reads[index]:
+                arrival = None
                 if home[source] != worker:
-                    arrival = arrives.get(value * workers + worker)
-                    if arrival is not None:
-                        receiving += known.receive[value]
-                        clock += known.receive[value]
-                        if arrival > clock:
-                            clock, waits = arrival, source
-            return clock - receiving, clock, waits
-
-        # (until when it waits, -priority, op): popped in the order in which workers can begin
-        ready = [(0.0, -priority[index], index) for index in range(count) if not missing[index]]
-        heapify(ready)
-        while ready:
-            _, urgency, index = heappop(ready)
-            waits, begin, binding[index] = start(index)
-            if ready and ready[0][0] < waits:
-                heappush(ready, (waits, urgency, index))  # somebody else can begin before that
-                continue
-            worker = home[index]
-            for value, source in known.reads[index]:
-                key = value * workers + worker
-                if home[source] != worker and arrives.pop(key, None) is not None:
+                    arrival = arrives.pop(value * workers + worker, None)
+                if arrival is not None:
                     computing[worker] = False
-            clock = begin + known.weight[index] + (0.0 if computing[worker] else known.segment)
+                    messages += receive[value]
+                    clock += receive[value]
+                    if arrival > clock:
+                        clock, binding[index] = arrival, source
+            clock += known.weight[index] + (0.0 if computing[worker] else known.segment)
             computing[worker] = True
             end[index] = clock
-            for value in known.writes[index]:
-                for target in dict.fromkeys([home[reader] for reader in known.readers[value]]):
+            for value in writes[index]:
+                for target in dict.fromkeys([home[reader] for reader in readers[value]]):
                     if target != worker:
-                        arrives[value * workers + target] = clock + known.edge[value]
-                        clock += known.send[value]
+                        arrives[value * workers + target] = clock + edge[value]
+                        messages += send[value]
+                        clock += send[value]
                         computing[worker] = False
             free[worker] = clock
             last[worker] = index
             order.append(index)
-            for value in known.writes[index]:
-                for reader in known.readers[value]:
+            for value in writes[index]:
+                for reader in readers[value]:
                     missing[reader] -= 1
-                    if not missing[reader]:
-                        heappush(ready, (start(reader)[0], -priority[reader], reader))
-        return Outcome(max(free, default=0.0), list(home), order, end, binding)
+                    if missing[reader]:
+                        continue
+                    there, arrival = home[reader], 0.0
+                    for read, source in reads[reader]:
+                        if home[source] != there:
+                            comes = arrives.get(read * workers + there, 0.0) - receive[read]
+                            arrival = max(arrival, comes)
+                    heappush(later[there], (arrival, -priority[reader], reader))
+        return Outcome(max(free, default=0.0), messages, list(home), order, end, binding)
