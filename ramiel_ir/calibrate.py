@@ -23,7 +23,7 @@ from ramiel_ir.plan import make_plan, simulate
 from ramiel_ir.trace import Trace, record
 
 _CHANNELS, _SIZE, _SMALL, _CHAIN = 64, 56, 14, 16
-_HOPS, _FAN = 32, 16
+_HOPS, _FAN = 32, 64
 _MESSAGE_SIZES = (1 << 8, 1 << 15)  # floats per message
 
 
@@ -148,14 +148,16 @@ def _measure_size(backend: Backend, count: int, rounds: int) -> dict[str, float]
         found = (e.duration for e in events if e.kind == kind and label in e.label)
         return statistics.median(found)
 
-    alone = median(chain, 0, "compute")
+    op = median(chain, 0, "compute")
     hop = statistics.median(trace.makespan / (_HOPS + 1) for trace in chain)
     colder = median(fan, 1, "compute", "read") - median(fan, 0, "compute", "made")
+    send = median(fan, 0, "send")
+    receive = median(fan, 1, "receive") + max(0.0, colder)
     return {
-        "edge": max(0.0, hop - alone),
-        "send": median(fan, 0, "send"),
-        "receive": median(fan, 1, "receive") + max(0.0, colder),
-        "segment": max(0.0, alone - _kernel(backend, count, rounds)),
+        "edge": send + max(receive, hop - op - median(chain, 0, "send")),
+        "send": send,
+        "receive": receive,
+        "segment": max(0.0, op - _kernel(backend, count, rounds)),
     }
 
 

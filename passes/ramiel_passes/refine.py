@@ -15,6 +15,9 @@ from ramiel_passes.schedule import ListSchedule, Outcome, Schedule
 
 _LONGEST_MOVE = 12
 _HOT = 0.003  # the temperature at first, as a share of the makespan
+_AT_MESSAGES = 0.7  # how often a change starts at a message
+_REORDER = 0.3  # how often a change that does not is one of priority
+_LOOKS = 50  # random ops that are looked at to find a message
 _TRIALS_PER_OP = 50
 
 
@@ -24,11 +27,11 @@ class Refine(Pass):
 
     A list scheduler plays the graph: whenever a worker is free, it takes the ready op with the
     greatest priority, at first the distance to the end. The search starts from the clusters that
-    are there, and from none at all (every op on the worker that can finish it first), and takes
-    the better. Then it changes one thing at a time: a few neighbouring ops of the critical chain
-    change their worker, or one op its priority. A change that makes the makespan longer is kept
-    with a probability that falls to zero (simulated annealing, Kirkpatrick et al. 1983), and the
-    best state of all is what remains.
+    are there, and from none at all (every op on the worker that can finish it first, with all
+    workers or fewer), and takes the best. Then it changes one thing at a time: a few neighbouring ops at a message or on the
+    critical chain change their worker, or one op its priority. A change that makes things worse is
+    kept with a probability that falls to zero (simulated annealing, Kirkpatrick et al. 1983), and
+    the best state of all is what remains.
 
     Deterministic for a `seed`. `budget` is how many ops may be played in all, so that large graphs
     get fewer trials; `seconds` bounds the time besides, and what it cuts off depends on the
@@ -74,14 +77,6 @@ class Refine(Pass):
         graph.reorder([ops[index] for index in found.order])
 
 
-def _price(outcome: Outcome) -> float:
-    """What the search lowers: the makespan, and what messages take although nobody waits for it.
-
-    Most changes leave the makespan as it is; those that save messages make room for others.
-    """
-    return outcome.makespan + outcome.messages
-
-
 class _Search:
     """Simulated annealing over homes and priorities; ops are their positions in the graph."""
 
@@ -92,8 +87,11 @@ class _Search:
 
     def run(self, home: list[int], deadline: float, trials: int, bound: float) -> Outcome:
         given = self.scheduler.play(home, self.priority)
-        greedy = self.scheduler.play(self.scheduler.assign(self.priority), self.priority)
-        current = best = min(given, greedy, key=lambda outcome: outcome.makespan)
+        greedy = [
+            self.scheduler.play(self.scheduler.assign(self.priority, workers), self.priority)
+            for workers in range(2, self.scheduler.workers + 1)
+        ]
+        current = best = min(given, *greedy, key=lambda outcome: outcome.makespan)
         hot = _HOT * best.makespan
         priority = list(self.priority)
         for trial in range(trials):
@@ -102,29 +100,48 @@ class _Search:
             temperature = hot * (1 - trial / trials) ** 2
             homes, priorities = self._neighbour(current, priority)
             outcome = self.scheduler.play(homes, priorities)
-            worse = _price(outcome) - _price(current)
+            worse = self._price(outcome) - self._price(current)
             if worse <= 0 or self.rng.random() < math.exp(-worse / max(temperature, 1e-9)):
                 current, priority = outcome, priorities
             if outcome.makespan < best.makespan:
                 best = outcome
         return best
 
+    def _price(self, outcome: Outcome) -> float:
+        """What the search lowers: the makespan, and what messages take although nobody waits.
+
+        Most changes leave the makespan as it is; those that save messages make room for others.
+        """
+        return outcome.makespan + 4 / self.scheduler.workers * outcome.messages
+
     def _neighbour(self, current: Outcome, priority: list[float]) -> tuple[list[int], list[float]]:
-        """One change at the critical chain: ops to another worker, or another priority."""
+        """One change: ops join the other end of a message, or those that everything waits for move
+        or become more or less urgent."""
+        index, worker = self._at_a_message(current.home)
+        if worker < 0:
+            index = self.rng.choice(current.critical_chain())
+            if self.rng.random() < _REORDER:
+                priorities = list(priority)
+                priorities[index] = self.rng.choice(priority)
+                return current.home, priorities
+            worker = self.rng.randrange(self.scheduler.workers - 1)
+            worker += worker >= current.home[index]
         homes = list(current.home)
-        chain = current.critical_chain()
-        index = self.rng.choice(chain)
-        if self.rng.random() < 0.3:
-            priorities = list(priority)
-            priorities[index] = self.rng.choice(priority)
-            return homes, priorities
-        worker = self.rng.randrange(self.scheduler.workers - 1)
-        worker += worker >= current.home[index]
-        length = self.rng.randint(1, _LONGEST_MOVE)
-        around = self._neighbours(index, current, length)
-        for moved in around:
+        for moved in self._neighbours(index, current, self.rng.randint(1, _LONGEST_MOVE)):
             homes[moved] = worker
         return homes, priority
+
+    def _at_a_message(self, home: list[int]) -> tuple[int, int]:
+        """An op that sends or receives, and a worker at the other end; -1 for none, or if chance
+        has it that the critical chain is looked at."""
+        if self.rng.random() < _AT_MESSAGES:
+            for _ in range(_LOOKS):
+                index = self.rng.randrange(len(home))
+                near = self.scheduler.connected(index)
+                others = [home[other] for other in near if home[other] != home[index]]
+                if others:
+                    return index, self.rng.choice(others)
+        return -1, -1
 
     def _neighbours(self, index: int, current: Outcome, length: int) -> list[int]:
         """`index` and ops connected to it on the same worker, `length` in all."""

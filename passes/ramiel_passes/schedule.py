@@ -118,8 +118,8 @@ class ListSchedule:
             reader for value in known.writes[index] for reader in known.readers[value]
         ]
 
-    def assign(self, priority: Sequence[float]) -> list[int]:
-        """A home for each op: by descending priority, the worker that can end it first.
+    def assign(self, priority: Sequence[float], workers: int) -> list[int]:
+        """A home for each op: by descending priority, the one of `workers` that can end it first.
 
         Sources must have greater priorities than what reads them. What sending costs its worker is
         left out: it depends on the homes of ops that have none yet.
@@ -127,14 +127,14 @@ class ListSchedule:
         known = self.schedule
         home = [0] * len(priority)
         end = [0.0] * len(priority)
-        free = [0.0] * self.workers
+        free = [0.0] * workers
         for index in sorted(range(len(priority)), key=lambda index: (-priority[index], index)):
             begins = list(free)
             for value, source in known.reads[index]:
-                for worker in range(self.workers):
+                for worker in range(workers):
                     arrives = end[source] + (home[source] != worker) * known.edge[value]
                     begins[worker] = max(begins[worker], arrives)
-            home[index] = worker = min(range(self.workers), key=begins.__getitem__)
+            home[index] = worker = min(range(workers), key=begins.__getitem__)
             end[index] = free[worker] = begins[worker] + known.weight[index]
         return home
 
