@@ -40,6 +40,7 @@ from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import Graph
 from ramiel_ir.machine import usable_cores
 from ramiel_ir.onnx_io import write_onnx
+from ramiel_ir.trace import Trace, predicted, record, typical
 
 _PATIENCE = 10.0  # seconds that a contestant may take to stop
 _ROUND_SECONDS = 0.25  # how long one contestant runs before the next one does
@@ -227,6 +228,8 @@ class Report:
 
     rows: list[Measurement]
     plans: dict[str, Compilation]
+    traces: dict[str, Trace]
+    """Predicted and measured, of each plan with several workers; empty unless asked for."""
 
 
 def bench(
@@ -237,12 +240,16 @@ def bench(
     rounds: int = 8,
     costs: Costs | None = None,
     peers: bool = True,
+    traces: bool = False,
     seed: int = 0,
     inputs: Mapping[str, Any] | None = None,
     progress: Callable[[], None] = lambda: None,
     **reading: Any,
 ) -> Report:
-    """Measure our plans (sequential, ungated parallel, the gate's choice) and the peers."""
+    """Measure our plans (sequential, ungated parallel, the gate's choice) and the peers.
+
+    With `traces`, each parallel plan then runs a little longer while a clock is read at every step.
+    """
     graph = read(source, **reading)
     given = dict(inputs) if inputs is not None else random_inputs(graph, seed=seed)
     cores = usable_cores()
@@ -255,7 +262,16 @@ def bench(
                 if registry.PEERS.find(name).is_installed()
                 for threads in registry.PEERS.find(name).thread_counts(cores)
             ]
-        return Report(measure(field_, graph, given, rounds=rounds, progress=progress), plans)
+        rows = measure(field_, graph, given, rounds=rounds, progress=progress)
+        found: dict[str, Trace] = {}
+        for contestant in contestants if traces else ():
+            done = plans[contestant.name]
+            if not done.plan.is_sequential:
+                told = predicted(done.plan, done.timeline)
+                found[f"{contestant.name}, predicted"] = told
+                seen = record(contestant.folder, given)
+                found[f"{contestant.name}, measured"] = typical(seen)
+        return Report(rows, plans, found)
 
 
 @contextmanager

@@ -36,6 +36,9 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 8,
     peers: Annotated[bool, typer.Option(help="Measure the peers as well.")] = True,
     costs: CostModel = "analytic",
+    trace: Annotated[
+        Path | None, typer.Option(help="Write timelines to this .json, for ui.perfetto.dev.")
+    ] = None,
     seed: Seed = 0,
     inputs: Annotated[Path | None, typer.Option(help="Inputs, as run takes them.")] = None,
     input_shape: InputShape = None,
@@ -45,6 +48,7 @@ def bench(
     """Measure the latency of our plans and of the peers, interleaved, each in its own process."""
     from ramiel_ir import bench as benching
     from ramiel_ir.driver import parse_costs
+    from ramiel_ir.trace import chrome_trace
 
     graph = read_model(model, input_shape)
     with progress("measuring") as advance:
@@ -55,9 +59,12 @@ def bench(
             rounds=rounds,
             costs=None if costs == "analytic" else parse_costs(costs),
             peers=peers,
+            traces=trace is not None,
             inputs=model_inputs(graph, inputs, seed, input_range),
             progress=advance,
         )
+    if trace is not None:
+        trace.write_text(json.dumps(chrome_trace(report.traces)) + "\n")
     if as_json:
         print(json.dumps([row.as_dict() for row in report.rows], indent=2))
         return

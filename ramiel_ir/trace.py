@@ -119,6 +119,33 @@ def typical(traces: Sequence[Trace]) -> Trace:
     return next(trace for trace in traces if trace.makespan == middle)
 
 
+def chrome_trace(traces: Mapping[str, Trace]) -> dict[str, Any]:
+    """The traces as the JSON that Perfetto and Chrome's tracing page read, a process for each.
+
+    A thread is a worker; an arrow leads from each send to its receive.
+    """
+    events: list[dict[str, Any]] = []
+    for process, (name, trace) in enumerate(traces.items(), 1):
+        named = {"ph": "M", "pid": process, "name": "process_name", "args": {"name": name}}
+        events.append(named)
+        for worker, row in enumerate(trace.rows):
+            where = {"pid": process, "tid": worker}
+            label = {"name": f"worker {worker}"}
+            events.append({"ph": "M", **where, "name": "thread_name", "args": label})
+            for event in row:
+                known = {"name": event.label, "cat": event.kind, "ts": event.start}
+                events.append({"ph": "X", **where, **known, "dur": event.duration})
+                if event.message is not None:
+                    arrow = {
+                        "name": "message",
+                        "cat": "message",
+                        "id": f"{process}.{event.message}",
+                    }
+                    end = {"ph": "s"} if event.kind == "send" else {"ph": "f", "bp": "e"}
+                    events.append({**end, **where, **arrow, "ts": event.end})
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
 def _runs(tree: ast.Module) -> Iterator[ast.FunctionDef]:
     """The function `run` of each worker, in the order of WORKERS."""
     makers = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}

@@ -150,7 +150,7 @@ COMMANDS = {
         "--backends", "--workers", "--passes", "--rtol", "--atol", "--seed", "--inputs",
         "--input-shape", "--input-range", "--isolation", "--allow-external", "--json",
     ],
-    "bench": ["--backends", "--workers", "--rounds", "--no-peers", "--costs", "--json"],
+    "bench": ["--backends", "--workers", "--rounds", "--no-peers", "--costs", "--trace", "--json"],
     "profile": ["--output", "--backend", "--rounds", "--seed", "--inputs"],
     "demo": ["--output", "--backends", "--workers", "--rounds"],
     "inspect": ["--workers", "--costs", "--input-shape", "--allow-external", "--json"],
@@ -574,7 +574,14 @@ def test_compare_fails_and_names_the_first_op_that_differs(
 
 def test_bench_in_json(run: Cli) -> None:
     result = run(
-        "bench", "fork.onnx", "--backends=ort", "--workers=1", "--rounds=1", "--no-peers", "--json"
+        "bench",
+        "fork.onnx",
+        "--backends=ort",
+        "--workers=1",
+        "--rounds=1",
+        "--no-peers",
+        "--json",
+        "--trace=t.json",
     )
     assert result.code == DONE, result.err
     rows = json.loads(result.out)

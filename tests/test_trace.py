@@ -11,7 +11,7 @@ from ramiel_ir.backend import find_backend
 from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.plan import make_plan, simulate
-from ramiel_ir.trace import predicted, record, typical
+from ramiel_ir.trace import chrome_trace, predicted, record, typical
 from tests.test_measuring import branches
 
 
@@ -47,3 +47,16 @@ def test_a_recorded_trace_has_the_steps_of_the_plan(backend, tmp_path):
         <= typical(traces).makespan
         <= max(t.makespan for t in traces)
     )
+
+
+def test_a_chrome_trace_has_a_row_per_worker_and_an_arrow_per_message():
+    plan = two_workers()
+    trace = predicted(plan, simulate(plan, AnalyticCosts()))
+    events = chrome_trace({"predicted": trace, "again": trace})["traceEvents"]
+    slices = [event for event in events if event["ph"] == "X"]
+    assert {(e["pid"], e["tid"]) for e in slices} == {(1, 0), (1, 1), (2, 0), (2, 1)}
+    assert len(slices) == 2 * sum(map(len, plan.workers))
+    starts, ends = ({e["id"]: e for e in events if e["ph"] == phase} for phase in "sf")
+    assert len(starts) == 2 * len(plan.messages) and starts.keys() == ends.keys()
+    for key, start in starts.items():
+        assert start["ts"] <= ends[key]["ts"] and start["pid"] == ends[key]["pid"]

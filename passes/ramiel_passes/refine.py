@@ -28,10 +28,10 @@ class Refine(Pass):
     A list scheduler plays the graph: whenever a worker is free, it takes the ready op with the
     greatest priority, at first the distance to the end. The search starts from the clusters that
     are there, and from none at all (every op on the worker that can finish it first, with all
-    workers or fewer), and takes the best. Then it changes one thing at a time: a few neighbouring ops at a message or on the
-    critical chain change their worker, or one op its priority. A change that makes things worse is
-    kept with a probability that falls to zero (simulated annealing, Kirkpatrick et al. 1983), and
-    the best state of all is what remains.
+    workers or fewer), and takes the best. Then it changes one thing at a time: a few neighbouring
+    ops at a message or on the critical chain change their worker, or one op its priority. A change
+    that makes things worse is kept with a probability that falls to zero (simulated annealing,
+    Kirkpatrick et al. 1983), and the best state of all is what remains.
 
     Deterministic for a `seed`. `budget` is how many ops may be played in all, so that large graphs
     get fewer trials; `seconds` bounds the time besides, and what it cuts off depends on the

@@ -100,13 +100,17 @@ class ThreadEngine(Engine):
         self._free = threading.Semaphore(wiring.in_flight)
         self._ports: list[ThreadPort] = []
         self._late: list[_Request] = []
+        self._threads: list[threading.Thread] = []
         ready: SimpleQueue[str | None] = SimpleQueue()
         cells = [0] * wiring.workers
         for worker, tasks in enumerate(self._tasks_of):
             place = Place(cells, worker) if may_move(wiring) else None
             arguments = (self._backend, folder, worker, wiring.threads[worker], place, tasks, ready)
-            threading.Thread(target=_work, args=arguments, daemon=True).start()
-        self._finalizer = weakref.finalize(self, _stop, self._tasks_of, self._backend)
+            self._threads.append(threading.Thread(target=_work, args=arguments, daemon=True))
+            self._threads[-1].start()
+        self._finalizer = weakref.finalize(
+            self, _stop, self._tasks_of, self._threads, self._backend
+        )
         try:
             problems = [ready.get(timeout=start_timeout) for _ in self._tasks_of]
         except Empty:
@@ -222,7 +226,17 @@ def _work(
             del request
 
 
-def _stop(tasks_of: list[SimpleQueue[_Request | None]], backend: Backend) -> None:
+def _stop(
+    tasks_of: list[SimpleQueue[_Request | None]], threads: list[threading.Thread], backend: Backend
+) -> None:
+    """Let the threads end, and wait for them: one that Python ends in C++ takes the process along.
+
+    A worker that is stuck in a failed request is not waited for longer than the grace period.
+    """
     for tasks in tasks_of:
         tasks.put(None)
+    end = time.monotonic() + GRACE
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join(remaining(end))
     backend.stop()

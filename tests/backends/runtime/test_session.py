@@ -37,6 +37,15 @@ def ones(size: int) -> dict[str, Any]:
     return {"x": np.ones(size, np.float32)}
 
 
+def test_closing_waits_for_the_threads(tmp_path: Path) -> None:
+    """A thread that Python has to end while it is in torch takes the process along."""
+    before = threading.active_count()
+    with load(write(tmp_path / "out", MOODY, backend="numpy"), "thread") as model:
+        model.run(ones(3))
+        assert threading.active_count() > before
+    assert threading.active_count() == before
+
+
 @both
 def test_shapes_may_change_from_run_to_run(tmp_path: Path, isolation: Any) -> None:
     with load(write(tmp_path / "out", MOODY, backend="numpy"), isolation) as model:
