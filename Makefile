@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MODELS ?= zoo:squeezenet zoo:googlenet
 
-.PHONY: demo test lint types conformance zoo-table scaling bench reproduce clean
+.PHONY: demo test lint types conformance zoo-table scaling optimality bench reproduce clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,9 @@ zoo-table: $(VENV)/.installed  ## docs/zoo.md from its template
 
 scaling: $(VENV)/.installed  ## docs/scaling.md from its template
 	$(BIN)/python docs/scaling.py
+
+optimality: $(VENV)/.installed  ## docs/optimality.md from its template
+	$(BIN)/python docs/optimality.py
 
 reproduce: $(VENV)/.installed  ## docs/reproduction.md from its template
 	$(BIN)/python docs/reproduction.py
