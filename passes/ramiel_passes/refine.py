@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import time
@@ -14,7 +15,8 @@ from ramiel_ir.plan import make_plan, simulate
 from ramiel_passes.schedule import ListSchedule, Outcome, Schedule
 
 _LONGEST_MOVE = 12
-_HOT = 0.003  # the temperature at first, as a share of the makespan
+_HOT = (0.003, 0.03)  # the temperature at first, as a share of the makespan, of runs in turn
+_RUNS = 4  # at most, where the budget suffices for more than one
 _AT_MESSAGES = 0.7  # how often a change starts at a message
 _REORDER = 0.3  # how often a change that does not is one of priority
 _LOOKS = 50  # random ops that are looked at to find a message
@@ -34,8 +36,9 @@ class Refine(Pass):
     Kirkpatrick et al. 1983), and the best state of all is what remains.
 
     Deterministic for a `seed`. `budget` is how many ops may be played in all, so that large graphs
-    get fewer trials; `seconds` bounds the time besides, and what it cuts off depends on the
-    machine. The result is never worse than the input, by simulation.
+    get fewer trials, and small ones several runs of them; `seconds` bounds the time besides, and
+    what it cuts off depends on the machine. The result is never worse than the input, by
+    simulation.
     """
 
     name = "refine"
@@ -50,11 +53,17 @@ class Refine(Pass):
         number = {cluster: index for index, cluster in enumerate(graph.clusters)}
         scheduler = ListSchedule(Schedule(graph, context.costs, context.threads), workers)
         distance = distances(graph, context.costs, context.threads)
-        search = _Search(scheduler, [distance[op] for op in graph.ops], random.Random(self.seed))
+        priority = [distance[op] for op in graph.ops]
         home = [number[op.cluster] if op.cluster is not None else 0 for op in graph.ops]
         trials = min(self.budget // len(graph.ops), _TRIALS_PER_OP * len(graph.ops))
+        runs = min(_RUNS, self.budget // max(1, trials * len(graph.ops))) or 1
         bound = work(graph, context.costs).bound(workers)
-        found = search.run(home, self._deadline(), trials, bound)
+        deadline = math.inf if self.seconds is None else time.monotonic() + self.seconds
+        outcomes = []
+        for run, hot in zip(range(runs), itertools.cycle(_HOT), strict=False):
+            search = _Search(scheduler, priority, random.Random(f"{self.seed} {run}"))
+            outcomes.append(search.run(home, hot, trials, deadline, bound))
+        found = min(outcomes, key=lambda outcome: outcome.makespan)
 
         before = simulate(make_plan(graph, threads=context.threads), context.costs).makespan
         ops, clusters = list(graph.ops), [op.cluster for op in graph.ops]
@@ -66,9 +75,6 @@ class Refine(Pass):
         for op, cluster in zip(ops, clusters, strict=True):
             op.cluster = cluster
         return No(f"nothing better than {before:.0f} µs was found")
-
-    def _deadline(self) -> float:
-        return math.inf if self.seconds is None else time.monotonic() + self.seconds
 
     def _apply(self, graph: Graph, found: Outcome) -> None:
         ops = graph.ops
@@ -85,14 +91,17 @@ class _Search:
         self.priority = priority
         self.rng = rng
 
-    def run(self, home: list[int], deadline: float, trials: int, bound: float) -> Outcome:
+    def run(
+        self, home: list[int], hot: float, trials: int, deadline: float, bound: float
+    ) -> Outcome:
+        """Anneal from `home` or from scratch, at first at `hot` of the makespan."""
         given = self.scheduler.play(home, self.priority)
         greedy = [
             self.scheduler.play(self.scheduler.assign(self.priority, workers), self.priority)
             for workers in range(2, self.scheduler.workers + 1)
         ]
         current = best = min(given, *greedy, key=lambda outcome: outcome.makespan)
-        hot = _HOT * best.makespan
+        hot *= best.makespan
         priority = list(self.priority)
         for trial in range(trials):
             if best.makespan <= bound or time.monotonic() > deadline:

@@ -10,7 +10,7 @@ from typing import Any
 from .channel import STAMP, Reader, Writer
 from .errors import Aborted
 from .memory import ABORT, EPOCH
-from .semaphore import SLICE, Semaphore
+from .semaphore import Semaphore
 
 _LOOK = 0.02
 """Seconds after which a thread that waits for another one looks at the abort flag."""
@@ -40,13 +40,17 @@ class Waiter:
 
     REST = 64
 
-    def __init__(self, flags: memoryview, spins: int) -> None:
-        self._flags, self._spins = flags, spins
+    def __init__(self, spins: int) -> None:
+        self._spins = spins
         self._rest = 0
         self._evictions = 0
 
     def wait(self, posted: Semaphore) -> None:
-        """Take a token from `posted`; Aborted when the request is."""
+        """Take a token from `posted`; when the request is aborted, there is one too.
+
+        The wait has no time limit: arming a timer and stopping it again costs a virtual machine
+        more than the wait.
+        """
         if self._rest:
             self._rest -= 1
         elif self._spins:
@@ -57,9 +61,7 @@ class Waiter:
             evictions = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
             if evictions != self._evictions:
                 self._evictions, self._rest = evictions, self.REST
-        while not posted.acquire(SLICE):
-            if self._flags[ABORT]:
-                raise Aborted
+        posted.wait()
 
 
 class Receiver:

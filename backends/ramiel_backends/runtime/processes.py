@@ -86,10 +86,14 @@ class ProcessEngine(Engine):
 
 
 def _wait(done: Semaphore, request: Request, deadline: float | None) -> None:
-    """Wait until one worker has finished the request."""
+    """Wait until one worker has finished the request; a failure posts its semaphore too."""
     while True:
         left = remaining(deadline)
-        finished = done.acquire(SLICE if left is None else min(left, SLICE))
+        finished = True
+        if left is None:
+            done.wait()  # without a timer, see Waiter
+        else:
+            finished = done.acquire(min(left, SLICE))
         if request.failure is not None:
             failure = request.failure
             # Several callers may fail for one reason: each gets an error of its own.

@@ -91,7 +91,7 @@ class Child:
             backend.start(self._wiring.threads[worker])
             with backend.guard():
                 run = backend.worker(self._folder, worker)
-                waiter = Waiter(self._board.flags, self._spins)
+                waiter = Waiter(self._spins)
                 slots = range(self._wiring.in_flight)
                 ports = [self._port(worker, slot, waiter) for slot in slots]
         except BaseException as error:
