@@ -10,11 +10,16 @@ from filling import fill, table
 from ramiel_ir import registry
 from ramiel_ir.bench import Measurement, bench
 from ramiel_ir.driver import read
+from ramiel_ir.profile import profile
+
+_BACKENDS = ("torch", "ort")
 
 
 def section(name: str, rounds: int) -> str:
     """The table of one model."""
-    report = bench(read(f"zoo:{name}"), rounds=rounds)
+    graph = read(f"zoo:{name}")
+    costs = {backend: profile(graph, backend=backend, rounds=8) for backend in _BACKENDS}
+    report = bench(graph, backends=_BACKENDS, costs=costs, rounds=rounds)
     header = ["", "min ms", "median ms", "± spread", "CPU ms", "PSS MiB", "start s", "predicted ms"]
     return f"## {name}\n\n{table(header, [_row(row) for row in report.rows])}\n"
 
@@ -45,7 +50,8 @@ def main() -> None:
     for name in options.models:
         print(name, file=sys.stderr)
         sections.append(section(name, options.rounds))
-    fill(__file__, {"sections": "\n".join(sections)})
+        # After each model, so that what was measured is kept.
+        fill(__file__, {"sections": "\n".join(sections)})
 
 
 if __name__ == "__main__":

@@ -39,4 +39,3 @@ def fill(script: str, parts: Mapping[str, str]) -> None:
     if "{{" in text:
         sys.exit(f"{template.name} asks for something that was not given")
     template.with_suffix("").write_text(text)
-    print(text)

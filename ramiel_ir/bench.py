@@ -30,6 +30,7 @@ from ramiel_ir.driver import (
     SIMPLIFY,
     Compilation,
     Source,
+    is_torch_module,
     make_context,
     parallel_pipeline,
     plan_model,
@@ -41,6 +42,9 @@ from ramiel_ir.ir import Graph
 from ramiel_ir.machine import usable_cores
 from ramiel_ir.onnx_io import write_onnx
 from ramiel_ir.trace import Trace, predicted, record, typical
+
+MODULE = "module.pt"
+"""Beside a peer's model file: the torch module that the model was exported from, pickled."""
 
 _PATIENCE = 10.0  # seconds that a contestant may take to stop
 _ROUND_SECONDS = 0.25  # how long one contestant runs before the next one does
@@ -81,6 +85,7 @@ class Contestant:
         """What its process needs set: thread counts, empty caches, a place for its files."""
         cache = scratch / f"cache-{self.peer}-{self.threads}"
         found = {"TORCHINDUCTOR_CACHE_DIR": os.fspath(cache), "TMPDIR": os.fspath(scratch)}
+        found["PYTHONPATH"] = os.pathsep.join(sys.path)  # a module's class may lie anywhere
         if self.peer:
             found["OMP_NUM_THREADS"] = str(self.threads)
         return found
@@ -184,14 +189,20 @@ def measure(
     inputs: Mapping[str, Any],
     *,
     rounds: int = 8,
+    module: Any = None,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Measurement]:
-    """Measure contestants in interleaved rounds; one that fails is reported, not hidden."""
+    """Measure contestants in interleaved rounds; one that fails is reported, not hidden.
+
+    Peers find the model as a file, and beside it the torch `module` that it was made from, if any.
+    """
     found = [Measurement(contestant) for contestant in contestants]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         model, given = Path(scratch) / "model.onnx", Path(scratch) / "inputs.npz"
         write_onnx(graph, model)
-        np.savez(given, **dict(inputs))
+        if module is not None:
+            sys.modules["torch"].save(module, model.with_name(MODULE))
+        np.savez(given, **{value.name: inputs[value.name] for value in graph.inputs})
         processes: dict[int, _Process] = {}
         for index, contestant in enumerate(contestants):
             start = time.perf_counter()
@@ -238,7 +249,7 @@ def bench(
     backends: Sequence[str] = ("torch", "ort"),
     workers: int | None = None,
     rounds: int = 8,
-    costs: Costs | None = None,
+    costs: Costs | Mapping[str, Costs] | None = None,
     peers: bool = True,
     traces: bool = False,
     seed: int = 0,
@@ -248,7 +259,9 @@ def bench(
 ) -> Report:
     """Measure our plans (sequential, ungated parallel, the gate's choice) and the peers.
 
-    With `traces`, each parallel plan then runs a little longer while a clock is read at every step.
+    A `torch.nn.Module` is what the torch peers then run; its class must be importable. `costs` may
+    be given by backend, as profiles are. With `traces`, each parallel plan runs a little longer
+    while a clock is read at every step.
     """
     graph = read(source, **reading)
     given = dict(inputs) if inputs is not None else random_inputs(graph, seed=seed)
@@ -262,7 +275,8 @@ def bench(
                 if registry.PEERS.find(name).is_installed()
                 for threads in registry.PEERS.find(name).thread_counts(cores)
             ]
-        rows = measure(field_, graph, given, rounds=rounds, progress=progress)
+        module = source if is_torch_module(source) else None
+        rows = measure(field_, graph, given, rounds=rounds, module=module, progress=progress)
         found: dict[str, Trace] = {}
         for contestant in contestants if traces else ():
             done = plans[contestant.name]
@@ -280,14 +294,15 @@ def ours(
     backends: Sequence[str],
     *,
     workers: int | None = None,
-    costs: Costs | None = None,
+    costs: Costs | Mapping[str, Costs] | None = None,
 ) -> Iterator[tuple[list[Contestant], dict[str, Compilation]]]:
     """Artifacts to measure: per backend sequential on 1 and on all cores, parallel, and gated."""
     with tempfile.TemporaryDirectory() as scratch:
         contestants: list[Contestant] = []
         plans: dict[str, Compilation] = {}
         for backend in backends:
-            context = make_context(workers=workers, costs=costs, backend=backend)
+            known = costs.get(backend) if isinstance(costs, Mapping) else costs
+            context = make_context(workers=workers, costs=known, backend=backend)
             wanted: list[tuple[str, str | None, int | None]] = [
                 ("sequential, 1 thread", f"{SIMPLIFY},sequential", 1),
                 (f"sequential, {context.cores} threads", f"{SIMPLIFY},sequential", context.cores),

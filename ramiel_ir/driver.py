@@ -59,7 +59,7 @@ def read(
                 "the shapes of an .ir file are fixed; give them when reading the model"
             )
         return ir_file.read_ir(source)
-    if _is_torch_module(source):
+    if is_torch_module(source):
         from ramiel_ir.torch_export import export
 
         if example_inputs is None:
@@ -70,7 +70,8 @@ def read(
     return onnx_io.read_onnx(source, input_shapes=input_shapes, allow_external=allow_external)
 
 
-def _is_torch_module(source: Source) -> bool:
+def is_torch_module(source: Source) -> bool:
+    """Whether the source is a `torch.nn.Module`; never imports torch."""
     torch = sys.modules.get("torch")  # who has a module has imported torch
     return torch is not None and isinstance(source, torch.nn.Module)
 

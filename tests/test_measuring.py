@@ -10,13 +10,14 @@ from ramiel_ir import calibrate as calibrating
 from ramiel_ir.bench import Contestant, Measurement, measure, ours
 from ramiel_ir.compare import Reference
 from ramiel_ir.costs import AnalyticCosts
-from ramiel_ir.driver import make_context, parse_costs, plan_model
+from ramiel_ir.driver import make_context, parse_costs, plan_model, read
 from ramiel_ir.errors import UsageError
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import DType, Graph, Type, Value
 from ramiel_ir.measured import MeasuredCosts
 from ramiel_ir.pipeline import PassManager
 from ramiel_ir.profile import profile
+from tests.exported.modules import ConvNet, normal
 
 KIND = Type(DType.F32, (1, 64))
 
@@ -105,6 +106,21 @@ def test_contestants_are_measured_in_turn_and_failures_are_reported(tmp_path):
         assert not row.failure and row.latencies and row.memory > 1 and row.start > 0
         assert row.minimum <= row.median
     assert ticks
+
+
+def test_the_torch_peer_runs_the_module_itself():
+    module = ConvNet()
+    example = [normal(1, 3, 20, 20)]
+    graph = read(module, example)
+    inputs = {graph.inputs[0].name: example[0].numpy()}
+    peer = Contestant("eager", peer="torch-eager")
+    (whole,) = measure([peer], graph, inputs, rounds=1, module=module)
+    assert whole.latencies and not whole.failure
+    module.stem = None  # the file knows nothing of it
+    (broken,) = measure([peer], graph, inputs, rounds=1, module=module)
+    assert "NoneType" in broken.failure
+    (emitted,) = measure([peer], graph, inputs, rounds=1)
+    assert emitted.latencies and not emitted.failure
 
 
 def test_statistics_of_a_measurement():

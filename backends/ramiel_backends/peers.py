@@ -1,6 +1,7 @@
 """What we measure ourselves against. Each peer runs the same .onnx file.
 
-The two torch peers run our sequential emission without optimizing passes: one call per ONNX op.
+The two torch peers run the module that the file was exported from; where there is none, our
+sequential emission without optimizing passes: one call per ONNX op.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ramiel_ir.bench import Peer
+from ramiel_ir.bench import MODULE, Peer
 
 PEERS = {
     "onnxruntime": "ramiel_backends.peers:OnnxRuntime",
@@ -94,7 +95,7 @@ class TorchEager(Peer):
         return importlib.util.find_spec("torch") is not None
 
     def start(self, model: Path, threads: int) -> Run:
-        return _emitted(model, threads, compiled=False)
+        return _torch(model, threads, compiled=False)
 
 
 class TorchCompile(TorchEager):
@@ -103,7 +104,7 @@ class TorchCompile(TorchEager):
     name = "torch-compile"
 
     def start(self, model: Path, threads: int) -> Run:
-        return _emitted(model, threads, compiled=True)
+        return _torch(model, threads, compiled=True)
 
 
 class _Port:
@@ -120,36 +121,47 @@ class _Port:
         self.outputs[name] = value
 
 
-def _emitted(model: Path, threads: int, *, compiled: bool) -> Run:
-    """The worker function of our emission without passes, called directly."""
+def _torch(model: Path, threads: int, *, compiled: bool) -> Run:
     import torch
 
     from ramiel_backends.runtime import backend_torch
+
+    torch.set_num_threads(threads)
+    backend = backend_torch.make()
+    path = model.with_name(MODULE)
+    if path.is_file():
+        # We pickled it ourselves, a moment ago and for this process.
+        forward = torch.load(path, weights_only=False).eval()
+    else:
+        forward = _emission(model, backend.weight)
+    function = torch.compile(forward, dynamic=False) if compiled else forward
+
+    def run(inputs: Mapping[str, Any]) -> Any:
+        with torch.inference_mode():
+            return function(*(backend.from_numpy(value) for value in inputs.values()))
+
+    return run
+
+
+def _emission(model: Path, weight: Callable[[Any], Any]) -> Callable[..., dict[str, Any]]:
+    """The worker function of our emission without passes, called directly."""
     from ramiel_backends.runtime.weights import Weights
     from ramiel_ir import driver
 
-    torch.set_num_threads(threads)
     folder = Path(tempfile.mkdtemp()) / "emitted"
-    driver.compile(model, folder, backend="torch", passes="fold,dce,sequential", workers=1)
+    done = driver.compile(model, folder, backend="torch", passes="fold,dce,sequential", workers=1)
+    names = [value.name for value in done.graph.inputs]
     sys.path.insert(0, str(folder))
     spec = importlib.util.spec_from_file_location("emitted_model", folder / "model.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # torch.compile looks it up there
     spec.loader.exec_module(module)
-    backend = backend_torch.make()
-    worker = module.WORKERS[0](Weights(folder, backend.weight))
+    worker = module.WORKERS[0](Weights(folder, weight))
 
-    def forward(inputs: dict[str, Any]) -> dict[str, Any]:
-        port = _Port(inputs)
+    def forward(*inputs: Any) -> dict[str, Any]:
+        port = _Port(dict(zip(names, inputs, strict=True)))
         worker(port)
         return port.outputs
 
-    function = torch.compile(forward, dynamic=False) if compiled else forward
-
-    def run(inputs: Mapping[str, Any]) -> Any:
-        with torch.inference_mode():
-            tensors = {name: backend.from_numpy(value) for name, value in inputs.items()}
-            return {name: value.numpy() for name, value in function(tensors).items()}
-
-    return run
+    return forward
