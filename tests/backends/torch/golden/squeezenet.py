@@ -1,11 +1,11 @@
-"""squeezenet: 66 ops on 2 workers, predicted to take 14.05 ms."""
+"""squeezenet: 66 ops on 2 workers, predicted to take 14.71 ms."""
 
 import torch
 import torch.nn.functional as F
 
 
 def worker_0(weights):
-    """Worker 0: 50 ops, predicted to compute for 13.99 ms and to end at 14.05 ms.
+    """Worker 0: 50 ops, predicted to compute for 13.99 ms and to end at 14.71 ms.
 
     To worker 1: fire2_squeeze_relu, fire3_squeeze_relu, fire4_squeeze_relu, fire5_squeeze_relu,
         fire6_squeeze_relu, fire7_squeeze_relu, fire8_squeeze_relu, fire9_squeeze_relu
@@ -70,7 +70,7 @@ def worker_0(weights):
         fire2_expand3x3_relu = F.relu(fire2_expand3x3_conv, inplace=True)
         del fire2_expand3x3_conv
 
-        # Segment 2 of 9, predicted to start at 3.81 ms.
+        # Segment 2 of 9, predicted to start at 3.88 ms.
         fire2_expand1x1_relu = port.receive(1)  # from worker 1
         fire2_concat = torch.cat((fire2_expand1x1_relu, fire2_expand3x3_relu), 1)
         del fire2_expand1x1_relu, fire2_expand3x3_relu
@@ -86,7 +86,7 @@ def worker_0(weights):
         fire3_expand3x3_relu = F.relu(fire3_expand3x3_conv, inplace=True)
         del fire3_expand3x3_conv
 
-        # Segment 3 of 9, predicted to start at 4.79 ms.
+        # Segment 3 of 9, predicted to start at 4.93 ms.
         fire3_expand1x1_relu = port.receive(3)  # from worker 1
         fire3_concat = torch.cat((fire3_expand1x1_relu, fire3_expand3x3_relu), 1)
         del fire3_expand1x1_relu, fire3_expand3x3_relu
@@ -102,7 +102,7 @@ def worker_0(weights):
         fire4_expand3x3_relu = F.relu(fire4_expand3x3_conv, inplace=True)
         del fire4_expand3x3_conv
 
-        # Segment 4 of 9, predicted to start at 6.75 ms.
+        # Segment 4 of 9, predicted to start at 7.08 ms.
         fire4_expand1x1_relu = port.receive(5)  # from worker 1
         fire4_concat = torch.cat((fire4_expand1x1_relu, fire4_expand3x3_relu), 1)
         del fire4_expand1x1_relu, fire4_expand3x3_relu
@@ -120,7 +120,7 @@ def worker_0(weights):
         fire5_expand3x3_relu = F.relu(fire5_expand3x3_conv, inplace=True)
         del fire5_expand3x3_conv
 
-        # Segment 5 of 9, predicted to start at 8.20 ms.
+        # Segment 5 of 9, predicted to start at 8.58 ms.
         fire5_expand1x1_relu = port.receive(7)  # from worker 1
         fire5_concat = torch.cat((fire5_expand1x1_relu, fire5_expand3x3_relu), 1)
         del fire5_expand1x1_relu, fire5_expand3x3_relu
@@ -136,7 +136,7 @@ def worker_0(weights):
         fire6_expand3x3_relu = F.relu(fire6_expand3x3_conv, inplace=True)
         del fire6_expand3x3_conv
 
-        # Segment 6 of 9, predicted to start at 9.21 ms.
+        # Segment 6 of 9, predicted to start at 9.67 ms.
         fire6_expand1x1_relu = port.receive(9)  # from worker 1
         fire6_concat = torch.cat((fire6_expand1x1_relu, fire6_expand3x3_relu), 1)
         del fire6_expand1x1_relu, fire6_expand3x3_relu
@@ -152,7 +152,7 @@ def worker_0(weights):
         fire7_expand3x3_relu = F.relu(fire7_expand3x3_conv, inplace=True)
         del fire7_expand3x3_conv
 
-        # Segment 7 of 9, predicted to start at 10.34 ms.
+        # Segment 7 of 9, predicted to start at 10.87 ms.
         fire7_expand1x1_relu = port.receive(11)  # from worker 1
         fire7_concat = torch.cat((fire7_expand1x1_relu, fire7_expand3x3_relu), 1)
         del fire7_expand1x1_relu, fire7_expand3x3_relu
@@ -168,7 +168,7 @@ def worker_0(weights):
         fire8_expand3x3_relu = F.relu(fire8_expand3x3_conv, inplace=True)
         del fire8_expand3x3_conv
 
-        # Segment 8 of 9, predicted to start at 12.03 ms.
+        # Segment 8 of 9, predicted to start at 12.66 ms.
         fire8_expand1x1_relu = port.receive(13)  # from worker 1
         fire8_concat = torch.cat((fire8_expand1x1_relu, fire8_expand3x3_relu), 1)
         del fire8_expand1x1_relu, fire8_expand3x3_relu
@@ -186,7 +186,7 @@ def worker_0(weights):
         fire9_expand3x3_relu = F.relu(fire9_expand3x3_conv, inplace=True)
         del fire9_expand3x3_conv
 
-        # Segment 9 of 9, predicted to start at 12.89 ms.
+        # Segment 9 of 9, predicted to start at 13.55 ms.
         fire9_expand1x1_relu = port.receive(15)  # from worker 1
         fire9_concat = torch.cat((fire9_expand1x1_relu, fire9_expand3x3_relu), 1)
         del fire9_expand1x1_relu, fire9_expand3x3_relu
@@ -204,7 +204,7 @@ def worker_0(weights):
 
 
 def worker_1(weights):
-    """Worker 1: 16 ops, predicted to compute for 1.88 ms and to end at 12.69 ms.
+    """Worker 1: 16 ops, predicted to compute for 1.88 ms and to end at 13.34 ms.
 
     To worker 0: fire2_expand1x1_relu, fire3_expand1x1_relu, fire4_expand1x1_relu,
         fire5_expand1x1_relu, fire6_expand1x1_relu, fire7_expand1x1_relu, fire8_expand1x1_relu,
@@ -241,7 +241,7 @@ def worker_1(weights):
         port.send(1, fire2_expand1x1_relu)  # to worker 0
         del fire2_expand1x1_relu
 
-        # Segment 2 of 8, predicted to start at 4.38 ms.
+        # Segment 2 of 8, predicted to start at 4.45 ms.
         fire3_squeeze_relu = port.receive(2)  # from worker 0
         fire3_expand1x1_conv = F.conv2d(
             fire3_squeeze_relu, fire3_expand1x1_weight, fire3_expand1x1_bias
@@ -252,7 +252,7 @@ def worker_1(weights):
         port.send(3, fire3_expand1x1_relu)  # to worker 0
         del fire3_expand1x1_relu
 
-        # Segment 3 of 8, predicted to start at 5.45 ms.
+        # Segment 3 of 8, predicted to start at 5.59 ms.
         fire4_squeeze_relu = port.receive(4)  # from worker 0
         fire4_expand1x1_conv = F.conv2d(
             fire4_squeeze_relu, fire4_expand1x1_weight, fire4_expand1x1_bias
@@ -263,7 +263,7 @@ def worker_1(weights):
         port.send(5, fire4_expand1x1_relu)  # to worker 0
         del fire4_expand1x1_relu
 
-        # Segment 4 of 8, predicted to start at 7.88 ms.
+        # Segment 4 of 8, predicted to start at 8.20 ms.
         fire5_squeeze_relu = port.receive(6)  # from worker 0
         fire5_expand1x1_conv = F.conv2d(
             fire5_squeeze_relu, fire5_expand1x1_weight, fire5_expand1x1_bias
@@ -274,7 +274,7 @@ def worker_1(weights):
         port.send(7, fire5_expand1x1_relu)  # to worker 0
         del fire5_expand1x1_relu
 
-        # Segment 5 of 8, predicted to start at 8.52 ms.
+        # Segment 5 of 8, predicted to start at 8.90 ms.
         fire6_squeeze_relu = port.receive(8)  # from worker 0
         fire6_expand1x1_conv = F.conv2d(
             fire6_squeeze_relu, fire6_expand1x1_weight, fire6_expand1x1_bias
@@ -285,7 +285,7 @@ def worker_1(weights):
         port.send(9, fire6_expand1x1_relu)  # to worker 0
         del fire6_expand1x1_relu
 
-        # Segment 6 of 8, predicted to start at 9.65 ms.
+        # Segment 6 of 8, predicted to start at 10.11 ms.
         fire7_squeeze_relu = port.receive(10)  # from worker 0
         fire7_expand1x1_conv = F.conv2d(
             fire7_squeeze_relu, fire7_expand1x1_weight, fire7_expand1x1_bias
@@ -296,7 +296,7 @@ def worker_1(weights):
         port.send(11, fire7_expand1x1_relu)  # to worker 0
         del fire7_expand1x1_relu
 
-        # Segment 7 of 8, predicted to start at 10.84 ms.
+        # Segment 7 of 8, predicted to start at 11.38 ms.
         fire8_squeeze_relu = port.receive(12)  # from worker 0
         fire8_expand1x1_conv = F.conv2d(
             fire8_squeeze_relu, fire8_expand1x1_weight, fire8_expand1x1_bias
@@ -307,7 +307,7 @@ def worker_1(weights):
         port.send(13, fire8_expand1x1_relu)  # to worker 0
         del fire8_expand1x1_relu
 
-        # Segment 8 of 8, predicted to start at 12.62 ms.
+        # Segment 8 of 8, predicted to start at 13.25 ms.
         fire9_squeeze_relu = port.receive(14)  # from worker 0
         fire9_expand1x1_conv = F.conv2d(
             fire9_squeeze_relu, fire9_expand1x1_weight, fire9_expand1x1_bias
