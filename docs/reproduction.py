@@ -51,7 +51,7 @@ class Row:
     gated: float
     declined: bool
     predicted: float
-    work: float
+    alone_predicted: float
     bound: float
     further: dict[int, float]
 
@@ -63,11 +63,11 @@ class Row:
     @property
     def simulated(self) -> float:
         """What the parallel plan was predicted to gain."""
-        return self.work / self.predicted
+        return self.alone_predicted / self.predicted
 
     @property
     def error(self) -> float:
-        """How far the predicted makespan is from the measured one, as a share of it."""
+        """How far the predicted latency is from the measured one, as a share of it."""
         return self.predicted / self.ungated.median - 1
 
 
@@ -98,20 +98,21 @@ def reproduce(name: str, rounds: int) -> Row:
         measured = dict(zip(plans, measure(contestants, graph, inputs, rounds=rounds), strict=True))
     bounds = work(plans["sequential"].graph, costs)
     bound = min(_WORKERS, bounds.parallelism)
+    alone = plans["sequential"].timeline.latency
     further = {}
     for workers in _MORE_WORKERS:
         many = dataclasses.replace(context, workers=workers)
         passes = parallel_pipeline(workers)
         done = plan_model(graph, backend="torch", passes=passes, context=many, threads=1)
-        further[workers] = bounds.work / done.timeline.makespan
+        further[workers] = alone / done.timeline.latency
     return Row(
         name,
         measured["sequential"],
         measured["ungated"],
         measured["sequential"].median / measured["gated"].median,
         plans["gated"].plan.is_sequential,
-        plans["ungated"].timeline.makespan / 1e3,
-        bounds.work / 1e3,
+        plans["ungated"].timeline.latency / 1e3,
+        alone / 1e3,
         bound,
         further,
     )
@@ -166,7 +167,7 @@ def summary(rows: Sequence[Row]) -> str:
     """The prediction's error over all plans with several workers."""
     errors = [abs(row.error) for row in rows]
     return (
-        f"Over the {len(errors)} plans of two workers the predicted makespan is "
+        f"Over the {len(errors)} plans of two workers the predicted latency is "
         f"{100 * statistics.median(errors):.0f} % from the measured one in the median, "
         f"{100 * max(errors):.0f} % at most."
     )

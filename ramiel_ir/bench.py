@@ -79,7 +79,7 @@ class Contestant:
     peer: str = ""
     threads: int = 1
     predicted: float | None = None
-    """Predicted makespan in µs, where there is a plan."""
+    """Predicted latency in µs, where there is a plan."""
 
     def environment(self, scratch: Path) -> dict[str, str]:
         """What its process needs set: thread counts, empty caches, a place for its files."""
@@ -318,6 +318,6 @@ def ours(
                 name = f"{backend}: {title}"
                 plans[name] = done
                 contestants.append(
-                    Contestant(name, os.fspath(folder), predicted=done.timeline.makespan)
+                    Contestant(name, os.fspath(folder), predicted=done.timeline.latency)
                 )
         yield contestants, plans

@@ -7,12 +7,15 @@ import json
 import os
 import statistics
 import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ramiel_ir.artifact import write_artifact
+from ramiel_ir.artifact import load, write_artifact
 from ramiel_ir.backend import Backend, find_backend
 from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.inputs import random_inputs
@@ -129,11 +132,36 @@ def measure_messages(backend: Backend, rounds: int) -> MessageCosts:
         send_per_byte=per_byte("send"),
         receive_per_byte=per_byte("receive"),
         segment=small["segment"],
+        **_measure_requests(backend, rounds),
     )
 
 
+def _measure_requests(backend: Backend, rounds: int) -> dict[str, float]:
+    """Median µs of a request beside what its workers do, and of one more worker."""
+    alone, shared = (_beside(backend, workers, rounds) for workers in (1, 2))
+    return {"request": alone, "wake": max(0.0, shared - alone)}
+
+
+def _beside(backend: Backend, workers: int, rounds: int) -> float:
+    graph = _chain(_MESSAGE_SIZES[0])
+    for index, op in enumerate(graph.ops):
+        op.cluster = index % workers
+    inputs = random_inputs(graph)
+    with _emitted(backend, graph) as folder:
+        inside = statistics.median(
+            trace.makespan for trace in record(folder, inputs, rounds=rounds)
+        )
+        seconds = []
+        with load(folder) as model:
+            for _ in range(5 * rounds):
+                start = time.perf_counter()
+                model.run(inputs)
+                seconds.append(time.perf_counter() - start)
+    return max(0.0, 1e6 * statistics.median(seconds[rounds:]) - inside)
+
+
 def _measure_size(backend: Backend, count: int, rounds: int) -> dict[str, float]:
-    """Median µs of messages of so many floats, by what they are spent on.
+    """Typical µs of messages of so many floats, by what they are spent on.
 
     Two graphs: a chain that changes worker at every op shows how long a message is on its way. A
     fan of values that one worker makes while the other is busy shows what receiving costs when the
@@ -142,23 +170,27 @@ def _measure_size(backend: Backend, count: int, rounds: int) -> dict[str, float]
     """
     chain, fan = (_record(backend, graph, rounds) for graph in (_chain(count), _fan(count)))
 
-    def median(traces: list[Trace], worker: int, kind: str, label: str = "") -> float:
+    def typical(traces: list[Trace], worker: int, kind: str, label: str = "") -> float:
         rows = (trace.rows[worker] for trace in traces)
         events = (event for row in rows for event in row)
-        found = (e.duration for e in events if e.kind == kind and label in e.label)
-        return statistics.median(found)
+        return _quartile(e.duration for e in events if e.kind == kind and label in e.label)
 
-    op = median(chain, 0, "compute")
-    hop = statistics.median(trace.makespan / (_HOPS + 1) for trace in chain)
-    colder = median(fan, 1, "compute", "read") - median(fan, 0, "compute", "made")
-    send = median(fan, 0, "send")
-    receive = median(fan, 1, "receive") + max(0.0, colder)
+    op = typical(chain, 0, "compute")
+    hop = _quartile(trace.makespan / (_HOPS + 1) for trace in chain)
+    colder = typical(fan, 1, "compute", "read") - typical(fan, 0, "compute", "made")
+    send = typical(fan, 0, "send")
+    receive = typical(fan, 1, "receive") + max(0.0, colder)
     return {
-        "edge": send + max(receive, hop - op - median(chain, 0, "send")),
+        "edge": send + max(receive, hop - op - typical(chain, 0, "send")),
         "send": send,
         "receive": receive,
         "segment": max(0.0, op - _kernel(backend, count, rounds)),
     }
+
+
+def _quartile(micros: Iterable[float]) -> float:
+    """The first quartile: whoever shares the machine's memory makes some messages much dearer."""
+    return statistics.quantiles(micros, n=4)[0]
 
 
 def _chain(count: int) -> Graph:
@@ -211,9 +243,14 @@ def _kernel(backend: Backend, count: int, rounds: int) -> float:
 
 def _record(backend: Backend, graph: Graph, rounds: int) -> list[Trace]:
     """Traces of the clusters as they are, one thread each."""
+    with _emitted(backend, graph) as folder:
+        return record(folder, random_inputs(graph), rounds=rounds)
+
+
+@contextmanager
+def _emitted(backend: Backend, graph: Graph) -> Iterator[Path]:
+    """The artifact of the clusters as they are, for as long as the context is open."""
     plan = make_plan(graph, threads=1)
-    inputs = random_inputs(graph)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "artifact"
-        write_artifact(plan, simulate(plan, AnalyticCosts()), backend, folder)
-        return record(folder, inputs, rounds=rounds)
+        yield write_artifact(plan, simulate(plan, AnalyticCosts()), backend, folder)

@@ -43,6 +43,10 @@ class Costs(ABC):
         """µs that a worker needs to start computing after a message, whatever it computes."""
         return 0.0
 
+    def request(self, workers: int) -> float:
+        """µs of a request beside what its workers do: inputs, outputs, waking the workers."""
+        return 0.0
+
     def op(self, op: Op, threads: int = 1) -> float:
         """The estimate for an op, on the grid."""
         return _on_grid(self.estimate_op(op, threads))
@@ -184,7 +188,8 @@ class MessageCosts:
     A message of n bytes arrives `fixed + (send_per_byte + receive_per_byte) n` µs after its sender
     begins with it. `send + send_per_byte n` of that the sender is busy, `receive + receive_per_byte
     n` the receiver: it reads memory that another core's cache holds. `segment` µs go by when a
-    worker starts to compute after a message.
+    worker starts to compute after a message. Beside what its workers do, a request takes `request`
+    µs and `wake` for each worker beyond the first.
     """
 
     fixed: float = 10.0
@@ -193,6 +198,8 @@ class MessageCosts:
     send_per_byte: float = 1e-4
     receive_per_byte: float = 1e-4
     segment: float = 0.0
+    request: float = 100.0
+    wake: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -213,6 +220,9 @@ class MicrosecondCosts(Costs):
 
     def estimate_segment(self) -> float:
         return self.messages.segment
+
+    def request(self, workers: int) -> float:
+        return self.messages.request + self.messages.wake * (workers - 1)
 
 
 @dataclass(frozen=True)

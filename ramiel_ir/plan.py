@@ -260,14 +260,23 @@ class Span:
 
 @dataclass(frozen=True)
 class Timeline:
-    """When each worker would do what, by a cost model; µs."""
+    """When each worker would do what, by a cost model; µs.
+
+    `request` is what a request takes beside that, whatever its workers do.
+    """
 
     rows: tuple[tuple[Span, ...], ...]
+    request: float = 0.0
 
     @property
     def makespan(self) -> float:
         """µs from the start of the request to the end of the last step."""
         return max((row[-1].end for row in self.rows if row), default=0.0)
+
+    @property
+    def latency(self) -> float:
+        """µs that the caller waits."""
+        return self.request + self.makespan
 
     @property
     def busy(self) -> list[float]:
@@ -305,7 +314,7 @@ def simulate(plan: Plan, costs: Costs) -> Timeline:
             value = plan.messages[step.message].value
             clock[worker] = max(start + costs.receive(value), arrives[step.message])
         rows[worker].append(Span(step, start, clock[worker]))
-    return Timeline(tuple(map(tuple, rows)))
+    return Timeline(tuple(map(tuple, rows)), costs.request(len(plan.workers)))
 
 
 def sequential_time(graph: Graph, costs: Costs, threads: int) -> float:

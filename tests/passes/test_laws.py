@@ -288,8 +288,10 @@ def test_gate_keeps_clusters_exactly_where_they_are_predicted_to_win() -> None:
         if len(graph.clusters) < 2:
             continue
         margin = rng.choice((0.0, 0.03, 0.5))
-        parallel = predicted(graph, context)
+        plan = make_plan(graph, threads=context.threads)
+        parallel = simulate(plan, context.costs).latency
         _, sequential = best_sequential(graph, context.costs, context.cores)
+        sequential += context.costs.request(1)
         changed = Gate(margin).run(graph, context)
         wins = parallel < sequential * (1 - margin)
         assert bool(changed) != wins
