@@ -27,6 +27,7 @@ from ramiel_ir.driver import (
     read,
 )
 from ramiel_ir.inputs import random_inputs
+from ramiel_ir.plan import Plan
 from ramiel_ir.profile import profile
 
 _WORKERS = 2
@@ -49,7 +50,8 @@ class Row:
     alone: Measurement
     ungated: Measurement
     gated: float
-    declined: bool
+    verdict: str
+    parallel: bool
     predicted: float
     alone_predicted: float
     bound: float
@@ -110,7 +112,8 @@ def reproduce(name: str, rounds: int) -> Row:
         measured["sequential"],
         measured["ungated"],
         measured["sequential"].median / measured["gated"].median,
-        plans["gated"].plan.is_sequential,
+        _verdict(plans["ungated"].plan, plans["gated"].plan),
+        not plans["ungated"].plan.is_sequential,
         plans["ungated"].timeline.latency / 1e3,
         alone / 1e3,
         bound,
@@ -130,7 +133,7 @@ def measured_table(rows: Sequence[Row]) -> str:
                 _spread(row.alone),
                 _spread(row.ungated),
                 f"{row.predicted:.1f}",
-                f"{row.gated:.2f}×" + (" (declined)" if row.declined else ""),
+                f"{row.gated:.2f}×{row.verdict}",
                 f"{row.speedup:.2f}×",
                 f"{row.simulated:.2f}×",
                 f"{100 * row.speedup / row.simulated:.0f} %",
@@ -140,6 +143,12 @@ def measured_table(rows: Sequence[Row]) -> str:
             for row in rows
         ),
     )
+
+
+def _verdict(ungated: Plan, gated: Plan) -> str:
+    if ungated.is_sequential:
+        return " (one cluster)"
+    return " (declined)" if gated.is_sequential else ""
 
 
 def _spread(found: Measurement) -> str:
@@ -165,7 +174,9 @@ def simulated_table(rows: Sequence[Row]) -> str:
 
 def summary(rows: Sequence[Row]) -> str:
     """The prediction's error over all plans with several workers."""
-    errors = [abs(row.error) for row in rows]
+    errors = [abs(row.error) for row in rows if row.parallel]
+    if not errors:
+        return "No plan has several workers."
     return (
         f"Over the {len(errors)} plans of two workers the predicted latency is "
         f"{100 * statistics.median(errors):.0f} % from the measured one in the median, "
