@@ -124,7 +124,6 @@ def _manifest(plan: Plan, backend: Backend, emission: Emission, folder: Path) ->
             ],
         },
         "isolation": emission.isolation,
-        "hosts": [list(workers) for workers in emission.hosts],
         "files": {name: f"sha256:{_digest(folder / name)}" for name in emission.checked},
     }
 

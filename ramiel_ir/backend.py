@@ -23,13 +23,12 @@ Isolation = Literal["process", "thread"]
 class Emission:
     """What a backend tells of the files it wrote, for the manifest.
 
-    `isolation` is how the artifact runs unless its caller says otherwise; `hosts` are the workers
-    of each child process; `weight_keys` are the keys in weights.safetensors of the weights that
-    are outputs themselves; `checked` are the files, relative to the folder, that get a digest.
+    `isolation` is how the artifact runs unless its caller says otherwise; `weight_keys` are
+    the keys in weights.safetensors of the weights that are outputs themselves; `checked` are the
+    files, relative to the folder, that get a digest.
     """
 
     isolation: Isolation
-    hosts: tuple[tuple[int, ...], ...]
     weight_keys: Mapping[Value, str] = field(default_factory=dict)
     checked: tuple[str, ...] = ()
     runtime: str = ""

@@ -55,10 +55,9 @@ class OrtBackend(Backend):
         weights = {value.name: value.weight for value in returned if value.weight is not None}
         written += write_weights(weights, folder)
         written += copy_runtime(folder)
-        workers = tuple(range(len(plan.workers))) if plan.graph.ops else ()
         return Emission(
-            isolation="thread",
-            hosts=(workers,) if workers else (),
+            # Between threads the GIL slows every message down; one worker has none to send.
+            isolation="thread" if plan.is_sequential else "process",
             weight_keys={value: value.name for value in returned},
             checked=tuple(written),
         )

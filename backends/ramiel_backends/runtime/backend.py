@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from .errors import ArtifactError
 from .layout import Layout
+from .memory import Arena
 
 Memory = mmap
 Run = Callable[["Port"], None]
@@ -42,6 +43,9 @@ class Port(Protocol):
 class Backend(Protocol):
     """The values and workers of one backend."""
 
+    leaves_no_trace: bool
+    """Whether workers may run on a caller's thread, which `start` and `guard` would change."""
+
     def key(self, value: Any) -> Hashable | None:
         """Type, dimensions and strides of a tensor in one cheap comparable; None for no tensor."""
 
@@ -68,6 +72,12 @@ class Backend(Protocol):
 
     def guard(self) -> AbstractContextManager[Any]:
         """The context in which workers are made and run."""
+
+    def share(self, arena: Arena) -> bool:
+        """Called in a child, before `worker`: whether results will be made in this arena."""
+
+    def place(self, value: Any) -> int | None:
+        """Where in that arena the value lies; None for one that has to be copied into it."""
 
     def worker(self, folder: Path, number: int) -> Run:
         """Make worker `number` of the artifact; called on the thread that will run it."""

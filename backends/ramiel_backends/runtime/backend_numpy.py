@@ -15,12 +15,15 @@ import numpy as np
 from .backend import Memory, Run
 from .dtypes import SIZES, code_of, numpy_dtype
 from .layout import Layout, contiguous_strides, dense_layout
+from .memory import Arena
 from .source import load_model
 from .weights import Weights
 
 
 class NumpyBackend:
     """Values are numpy arrays; workers are the makers in model.py."""
+
+    leaves_no_trace = True
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,6 +75,14 @@ class NumpyBackend:
     def guard(self) -> AbstractContextManager[Any]:
         """Numpy needs no context."""
         return nullcontext()
+
+    def share(self, arena: Arena) -> bool:
+        """Arrays are made wherever numpy makes them."""
+        return False
+
+    def place(self, value: Any) -> int | None:
+        """Nowhere: every array is copied."""
+        return None
 
     def worker(self, folder: Path, number: int) -> Run:
         """What maker `number` of model.py makes of the weights; model.py is loaded once."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import platform
 import sys
 import threading
@@ -24,6 +25,7 @@ from .dtypes import CODES, code_of, numpy_dtype
 from .errors import ArtifactError
 from .layout import Layout
 from .manifest import Manifest, inside
+from .memory import Arena
 from .source import load_model
 from .weights import Weights
 from .wiring import cores
@@ -88,6 +90,7 @@ class OrtBackend(NumpyBackend):
         super().__init__()
         self._lock = threading.Lock()
         self._run_of: Callable[[int], Run] | None = None
+        self._results = Results()
 
     def key(self, value: Any) -> Hashable | None:
         """Type, dimensions and strides of a tensor."""
@@ -110,6 +113,15 @@ class OrtBackend(NumpyBackend):
         """An array on the tensor's memory."""
         return super().to_numpy(_array_of(value))
 
+    def share(self, arena: Arena) -> bool:
+        """Sessions write results of static shape right where other processes read them."""
+        self._results.arena = arena
+        return True
+
+    def place(self, value: Any) -> int | None:
+        """The offset of a result that lies in shared memory."""
+        return self._results.place(value)
+
     def worker(self, folder: Path, number: int) -> Run:
         """What maker `number` of model.py makes of the sessions in `folder`.
 
@@ -118,7 +130,7 @@ class OrtBackend(NumpyBackend):
         """
         with self._lock:
             if self._run_of is None:
-                self._run_of = _makers(folder)
+                self._run_of = _makers(folder, self._results)
         return self._run_of(number)
 
 
@@ -127,9 +139,9 @@ def make() -> OrtBackend:
     return OrtBackend()
 
 
-def _makers(folder: Path) -> Callable[[int], Run]:
+def _makers(folder: Path, results: Results) -> Callable[[int], Run]:
     model = load_model(folder)
-    sessions = Sessions(folder)
+    sessions = Sessions(folder, results)
     reason = _misfit(folder)
     if reason is None:
         return lambda number: model.WORKERS[number](sessions)
@@ -137,9 +149,16 @@ def _makers(folder: Path) -> Callable[[int], Run]:
         raise ArtifactError(
             f"{folder} was compiled for another machine ({reason}): compile it again"
         )
-    note = f"{folder} was compiled for another machine ({reason}): it runs on one worker, unfused"
-    print(f"note: {note}; compile it here", file=sys.stderr)
-    return lambda number: model.PORTABLE(sessions) if number == 0 else lambda port: None
+
+    def make(number: int) -> Run:
+        if number:
+            return lambda port: None
+        note = f"{folder} was compiled for another machine ({reason}): it runs on one worker"
+        print(f"note: {note}, unfused; compile it here", file=sys.stderr)
+        run: Run = model.PORTABLE(sessions)
+        return run
+
+    return make
 
 
 def _misfit(folder: Path) -> str | None:
@@ -159,6 +178,34 @@ def _misfit(folder: Path) -> str | None:
     return f"CPU features differ: {', '.join(differing)}" if differing else None
 
 
+class Results:
+    """Makes the values that sessions write into, in the arena of a child process if there is one.
+
+    What lies in the arena is read there by other workers and by the caller, and never copied.
+    """
+
+    def __init__(self) -> None:
+        self.arena: Arena | None = None
+        self._placed: dict[int, tuple[Any, int]] = {}
+
+    def make(self, shape: Sequence[int], name: str) -> Any:
+        """A value for results of this shape, of elements of this name in dtypes.TABLE."""
+        if self.arena is None or name in _PACKED:
+            return ort.OrtValue.ortvalue_from_shape_and_type(shape, _ONNX_OF_NAME[name])
+        dtype = numpy_dtype(CODES[name])
+        nbytes = math.prod(shape) * dtype.itemsize
+        offset = self.arena.allocate(nbytes)
+        array = np.ndarray(shape, dtype, self.arena.memory(offset + nbytes), offset)
+        value = _ort_value_of(array)
+        self._placed[id(value)] = value, offset
+        return value
+
+    def place(self, value: Any) -> int | None:
+        """The offset in the arena of a value that `make` made there."""
+        found, offset = self._placed.get(id(value), (None, None))
+        return offset if found is value else None
+
+
 class Sessions(Weights):
     """What a maker gets: weights as everywhere, and the sessions of the artifact's .onnx files.
 
@@ -166,15 +213,17 @@ class Sessions(Weights):
     cache when the next one takes it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, results: Results) -> None:
         super().__init__(folder)
+        self._results = results
         manifest = Manifest.load(folder, verify=False)
         wiring = manifest.wiring
         self._slots = wiring.in_flight
         self._threads = max(wiring.threads)
         self._alone = wiring.workers == 1
-        # A caller may still copy an output when the next request but K - 1 starts.
-        self._fresh = {spec.name for spec in manifest.outputs} if self._slots > 1 else set()
+        # A caller in this process may still copy an output when the next request but K - 1 starts.
+        fresh = self._slots > 1 and results.arena is None
+        self._fresh = {spec.name for spec in manifest.outputs} if fresh else set()
         self._optimized = (folder / HOST).is_file()
         self._lock = threading.Lock()
         self._sessions: dict[str, Any] = {}
@@ -190,7 +239,10 @@ class Sessions(Weights):
                 self._sessions[file] = self._start(
                     file, self._threads, self._alone, self._optimized
                 )
-            return Segment(self._sessions[file], self._slots, self._fresh)
+            return self._segment(file)
+
+    def _segment(self, file: str) -> Segment:
+        return Segment(self._sessions[file], self._slots, self._results, self._fresh)
 
     def model(self, file: str) -> Segment:
         """A whole model, alone in the process: it gets every core that nobody else was promised."""
@@ -198,7 +250,7 @@ class Sessions(Weights):
         with self._lock:
             if file not in self._sessions:
                 self._sessions[file] = self._start(file, threads, True, False)
-            return Segment(self._sessions[file], self._slots, self._fresh)
+            return self._segment(file)
 
     def _start(self, file: str, threads: int, alone: bool, optimized: bool) -> Any:
         """A session of `file`; `alone` it may keep its threads awake while it runs."""
@@ -227,10 +279,12 @@ class Segment:
     get new memory each time.
     """
 
-    def __init__(self, session: Any, slots: int, fresh: Collection[str] = ()) -> None:
+    def __init__(
+        self, session: Any, slots: int, results: Results, fresh: Collection[str] = ()
+    ) -> None:
         values = (*session.get_inputs(), *session.get_outputs())
         if all(_element(value.type) is not None for value in values):
-            self._sets = [_Bound(session, fresh).run for _ in range(slots)]
+            self._sets = [_Bound(session, results, fresh).run for _ in range(slots)]
         else:
             self._sets = [_Plain(session).run] * slots
         self._turn = 0
@@ -244,7 +298,7 @@ class Segment:
 class _Bound:
     """Runs a session on values that are bound to it; only what is not bound yet is bound anew."""
 
-    def __init__(self, session: Any, fresh: Collection[str]) -> None:
+    def __init__(self, session: Any, results: Results, fresh: Collection[str]) -> None:
         self._binding = session.io_binding()
         self._session = session
         self._names = [value.name for value in session.get_inputs()]
@@ -256,8 +310,7 @@ class _Bound:
             # An unknown rank is described as rank 0.
             static = value.shape and all(isinstance(dim, int) for dim in value.shape)
             if static and value.name not in fresh:
-                onnx_type = _element(value.type)
-                result = ort.OrtValue.ortvalue_from_shape_and_type(value.shape, onnx_type)
+                result = results.make(value.shape, _element(value.type))
                 self._binding.bind_ortvalue_output(value.name, result)
             else:
                 self._binding.bind_output(value.name, "cpu")
@@ -311,12 +364,12 @@ class _Plain:
         return results
 
 
-def _element(type: str) -> int | None:
-    """The ONNX number of the elements of a numeric tensor type; None for every other type."""
+def _element(type: str) -> str | None:
+    """The name of the elements of a numeric tensor type; None for every other type."""
     if not type.startswith("tensor("):
         return None
     found = _ELEMENTS.get(type.removeprefix("tensor(").removesuffix(")"))
-    return None if found is None else found[1]
+    return None if found is None else found[0]
 
 
 def _ort_value_of(value: Any) -> Any:

@@ -52,6 +52,8 @@ _SHARED = frozenset(row.numpy for row in TABLE if row.numpy and not row.numpy.st
 class TorchBackend(NumpyBackend):
     """Values are torch tensors where torch has the type, numpy arrays where it has not."""
 
+    leaves_no_trace = False
+
     def __init__(self) -> None:
         super().__init__()
         self._threads = torch.get_num_threads()

@@ -41,16 +41,19 @@ class Writer:
         self._key: Any = None
         self._layout: Layout | None = None
         self._copy: Any = None
+        self._resident: Any = None
         self._offset, self._capacity = 0, 0
         if nbytes:
             self._reserve(nbytes)
 
     def close(self) -> None:
         """Let go of the memory."""
-        self._copy = self._key = self._layout = None
+        self._copy = self._key = self._layout = self._resident = None
 
     def write(self, value: Any) -> None:
-        """Copy `value` into shared memory."""
+        """Have `value` in shared memory: it lies there by itself, or is copied."""
+        if value is self._resident and value is not None:
+            return
         key = self._key_of(value)
         if key == self._key and key is not None:
             self._copy(value)
@@ -59,21 +62,22 @@ class Writer:
 
     def _write_anew(self, value: Any, key: Any) -> None:
         """Write a value that lies in memory as the one before it did not."""
-        self._key = None
+        self._key = self._resident = None
         layout = None if key is None else self._backend.layout(value)
         if layout is None or len(layout.shape) > _MOST:
             self._encode(value)
+            return
+        place = self._backend.place(value)
+        if place is not None:
+            self._describe(layout, place)
+            self._layout, self._resident = None, value
             return
         if layout != self._layout:
             self._layout = None
             self._reserve(layout.nbytes)
             memory = self._arena.memory(self._offset + layout.nbytes)
             self._copy = self._backend.copier(self._backend.view(memory, self._offset, layout))
-            rank = len(layout.shape)
-            self.header[_DTYPE], self.header[_RANK] = layout.dtype, rank
-            _put(self.header, _SHAPE, layout.shape)
-            _put(self.header, _STRIDES, layout.strides)
-            self._announce(_TENSOR, layout.nbytes)
+            self._describe(layout, self._offset)
             self._layout = layout
         self._copy(value)
         self._key = key
@@ -83,7 +87,7 @@ class Writer:
         self._layout = None
         self._reserve(encoded.nbytes)
         encoded.write(self._arena.memory(self._offset + encoded.nbytes), self._offset)
-        self._announce(_ENCODED, encoded.nbytes)
+        self._announce(_ENCODED, self._offset, encoded.nbytes)
 
     def _reserve(self, nbytes: int) -> None:
         """Have a region of at least so many bytes; twice the old one where that is too small."""
@@ -92,10 +96,17 @@ class Writer:
             self._offset = self._arena.allocate(capacity)
             self._capacity = capacity
 
-    def _announce(self, kind: int, nbytes: int) -> None:
+    def _describe(self, layout: Layout, offset: int) -> None:
+        """Tell the reader of a tensor."""
+        self.header[_DTYPE], self.header[_RANK] = layout.dtype, len(layout.shape)
+        _put(self.header, _SHAPE, layout.shape)
+        _put(self.header, _STRIDES, layout.strides)
+        self._announce(_TENSOR, offset, layout.nbytes)
+
+    def _announce(self, kind: int, offset: int, nbytes: int) -> None:
         header = self.header
         header[_KIND], header[_ARENA] = kind, self._number
-        header[_OFFSET], header[_NBYTES] = self._offset, nbytes
+        header[_OFFSET], header[_NBYTES] = offset, nbytes
         header[_GENERATION] += 1
 
 

@@ -1,4 +1,4 @@
-"""What a child process runs: `python child.py CONTROL STATUS TASK HOST`, four small numbers.
+"""What a child process runs: `python child.py CONTROL STATUS TASK WORKER`, four small numbers.
 
 The parent starts it as a program, so nothing of the parent's `__main__` is imported again. CONTROL
 is a pipe on which nothing is ever sent: its end says that the parent is gone, and ends this process
@@ -40,7 +40,7 @@ def load_runtime() -> None:
 def main() -> None:
     """Serve requests until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    control, status, task_fd, host = map(int, sys.argv[1:5])
+    control, status, task_fd, worker = map(int, sys.argv[1:5])
     threading.Thread(target=leave_with_parent, args=(control,), daemon=True).start()
     data = os.pread(task_fd, os.fstat(task_fd).st_size, 0)
     task: dict[str, Any] = json.loads(data.rstrip(b"\0"))
@@ -49,7 +49,7 @@ def main() -> None:
     sys.path += [entry for entry in task["sys_path"] if entry not in sys.path]
     load_runtime()
     serving: Any = importlib.import_module("runtime.serving")
-    serving.serve(task, host, status)
+    serving.serve(task, worker, status)
 
 
 if __name__ == "__main__":

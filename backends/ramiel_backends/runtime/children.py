@@ -32,14 +32,13 @@ class Child:
     pass on, and a fork of a process with torch's threads in it is never made to run Python.
     """
 
-    def __init__(self, host: int, workers: Sequence[int], threads: int, fds: Sequence[int]) -> None:
+    def __init__(self, worker: int, threads: int, fds: Sequence[int]) -> None:
         if not sys.executable:
             raise ArtifactError('no Python to start workers with; use isolation="thread"')
-        self.workers = tuple(workers)
+        self.worker = worker
         self._tail = b""
         self._received = b""
-        self.quiet = True
-        """Whether what it prints is kept only; once it is ready, it is passed on as well."""
+        self._quiet = True
         environment = {
             **_KEEP_MEMORY,
             **os.environ,
@@ -49,7 +48,7 @@ class Child:
         control, self._control = os.pipe()
         self.status, status = os.pipe()
         os.set_blocking(self.status, False)
-        numbers = [str(number) for number in (control, status, fds[0], host)]
+        numbers = [str(number) for number in (control, status, fds[0], worker)]
         try:
             self._process = subprocess.Popen(
                 [sys.executable, str(PROGRAM), *numbers],
@@ -93,10 +92,14 @@ class Child:
         """Take in what it printed; false when there will be no more."""
         data = _read(self.printed)
         self._tail = (self._tail + (data or b""))[-_TAIL:]
-        if data and not self.quiet:
-            with contextlib.suppress(Exception):
-                sys.stderr.write(data.decode("utf-8", "replace"))
+        if not self._quiet:
+            _pass_on(data or b"")
         return data != b""
+
+    def speak(self) -> None:
+        """Pass on what it prints, and what it has printed: it is ready, no error will show that."""
+        self._quiet = False
+        _pass_on(self._tail)
 
     def tail(self) -> str:
         """The end of what it printed."""
@@ -135,6 +138,11 @@ class Child:
         os.close(self.status)
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+
+def _pass_on(printed: bytes) -> None:
+    with contextlib.suppress(Exception):
+        sys.stderr.write(printed.decode("utf-8", "replace"))
 
 
 def _read(fd: int) -> bytes | None:

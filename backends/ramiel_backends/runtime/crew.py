@@ -22,7 +22,8 @@ from .children import Child
 from .engine import GRACE, Again
 from .errors import ArtifactError, WorkerError, WorkerTimeout
 from .manifest import Manifest
-from .memory import ABORT, EPOCH
+from .memory import ABORT
+from .semaphore import SPIN_SECONDS, spins_for
 from .shared import Shared
 from .turns import remaining
 
@@ -55,6 +56,8 @@ class Crew:
         self._closing = False
         self.shared = Shared(manifest)
         self._board = self.shared.board
+        fits = self._wiring.fits and self._wiring.workers > 1
+        self.spins = spins_for(SPIN_SECONDS, self._board.resume[0]) if fits else 0
         self._wake = os.eventfd(0)
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="ramiel-watcher")
         try:
@@ -72,9 +75,8 @@ class Crew:
     def _start_children(self, folder: Path, manifest: Manifest) -> None:
         task = self.shared.task(folder, manifest)
         try:
-            for host, workers in enumerate(manifest.groups):
-                threads = max(self._wiring.threads[worker] for worker in workers)
-                self.children.append(Child(host, workers, threads, (task, *self.shared.fds)))
+            for worker, threads in enumerate(self._wiring.threads):
+                self.children.append(Child(worker, threads, (task, *self.shared.fds)))
         finally:
             os.close(task)
 
@@ -86,8 +88,8 @@ class Crew:
             while self.state != DEAD:
                 slot = self._next % self._wiring.in_flight
                 if self.state == READY and slot not in self.busy:
-                    for done in self._board.done[slot]:
-                        done.drain()  # a failed request may have left tokens; nobody waits now
+                    # A failed request may have left tokens; nobody waits now.
+                    self._board.done[slot].drain()
                     request = self.busy[slot] = Request(self, self._next, slot)
                     return request
                 if not self.changed.wait(remaining(deadline)):
@@ -127,7 +129,7 @@ class Crew:
 
     def _wake_all(self) -> None:
         """Wake whoever waits, workers and callers."""
-        for group in (self._board.start, *self._board.posted, *self._board.done):
+        for group in (self._board.start, self._board.done, *self._board.posted):
             for semaphore in group:
                 semaphore.post()
 
@@ -190,13 +192,13 @@ class Crew:
             for group in (self._board.start, *self._board.posted):
                 for semaphore in group:
                     semaphore.drain()
-            self._board.flags[EPOCH] += 1
             self._board.flags[ABORT] = 0
             self._next = 0
             for resume in self._board.resume:
                 resume.post()
-        for child in self.children:
-            child.quiet = False
+        if self.state == STARTING:
+            for child in self.children:
+                child.speak()
         self.state = READY
         self.changed.notify_all()
 
@@ -204,8 +206,7 @@ class Crew:
         """A child has ended that should not have."""
         if self.state == DEAD:
             return
-        names = ", ".join(str(worker) for worker in child.workers)
-        text = f"worker {names} (process {child.pid}) {child.ending()}"
+        text = f"worker {child.worker} (process {child.pid}) {child.ending()}"
         if self.state == STARTING:
             tail = child.tail()
             self.error = ArtifactError(f"{text} while it started" + (f":\n{tail}" if tail else ""))
@@ -218,7 +219,7 @@ class Crew:
         names = ", ".join(str(worker) for worker in sorted(self._waited_for))
         text = f"worker {names} did not {'start' if self.state == STARTING else 'stop'} in time"
         if self.state == STARTING:
-            late = (child for child in self.children if self._waited_for & {*child.workers})
+            late = (child for child in self.children if child.worker in self._waited_for)
             tails = "\n".join(filter(None, (child.tail() for child in late)))
             self.error = ArtifactError(text + (f":\n{tails}" if tails else ""))
         self._die(self.error or WorkerError(text))

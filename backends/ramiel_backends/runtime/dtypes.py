@@ -53,13 +53,13 @@ TABLE = (
 CODES = {row.name: code for code, row in enumerate(TABLE)}
 SIZES = tuple(row.size for row in TABLE)
 STRING = "str"
+NATIVE = {
+    row.name: np.dtype(row.numpy) for row in TABLE if row.numpy and not row.numpy.startswith(".")
+}
+"""The numpy types that numpy has by itself."""
 
 _cache: dict[int, np.dtype[Any]] = {}
-_codes: dict[np.dtype[Any], int] = {
-    np.dtype(row.numpy): code
-    for code, row in enumerate(TABLE)
-    if row.numpy and not row.numpy.startswith(".")
-}
+_codes: dict[np.dtype[Any], int] = {dtype: CODES[name] for name, dtype in NATIVE.items()}
 
 
 def numpy_dtype(code: int) -> np.dtype[Any]:

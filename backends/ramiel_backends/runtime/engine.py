@@ -61,9 +61,12 @@ class Engine(ABC):
         while True:
             request = None
             try:
-                with self._turns.turn(ticket, deadline):
+                self._turns.take(ticket, deadline)
+                try:
                     self._check_open()
                     request = self._admit(inputs, deadline)
+                finally:
+                    self._turns.give()
                 return self._collect(request, deadline)
             except Again:
                 pass

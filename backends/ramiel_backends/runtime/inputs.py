@@ -3,32 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from .dtypes import CODES, STRING, TABLE, code_of
+from .dtypes import CODES, NATIVE, STRING, TABLE, code_of
 from .errors import InputError
 from .manifest import Spec
 
 
-def check_inputs(specs: Sequence[Spec], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs as numpy arrays, lists and None; InputError where they do not fit the model.
+class Inputs:
+    """The inputs that a model takes."""
 
-    A symbolic dimension has one size wherever it occurs.
-    """
-    if not isinstance(values, Mapping):
-        raise InputError(f"inputs must be a dict of arrays by name, not {type(values).__name__}")
-    names = [spec.name for spec in specs]
-    known = "the model takes " + (", ".join(repr(name) for name in names) or "no inputs")
-    for name in values:
-        if name not in names:
-            raise InputError(f"unknown input {name!r}; {known}")
-    for name in names:
-        if name not in values:
-            raise InputError(f"input {name!r} is missing; {known}")
-    symbols: dict[str, tuple[int, str]] = {}
-    return {spec.name: _check(spec, values[spec.name], spec.name, symbols) for spec in specs}
+    def __init__(self, specs: Sequence[Spec]) -> None:
+        self._specs = specs
+        names = ", ".join(repr(spec.name) for spec in specs)
+        self._known = f"the model takes {names or 'no inputs'}"
+        self._exact = {
+            spec.name: (NATIVE[spec.dtype], spec.shape) for spec in specs if spec.dtype in NATIVE
+        }
+        """Types and shapes that need no second look."""
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """These inputs as numpy arrays, lists and None; InputError where they do not fit the model.
+
+        A symbolic dimension has one size wherever it occurs.
+        """
+        if not isinstance(values, Mapping):
+            raise InputError(
+                f"inputs must be a dict of arrays by name, not {type(values).__name__}"
+            )
+        checked, exact = {}, self._exact
+        symbols: dict[str, tuple[int, str]] = {}
+        for spec in self._specs:
+            name = spec.name
+            if name not in values:
+                self._refuse_names(values)
+            value = values[name]
+            if name in exact and type(value) is np.ndarray:
+                dtype, shape = exact[name]
+                if value.dtype == dtype and value.shape == shape:
+                    checked[name] = value
+                    continue
+            checked[name] = _check(spec, value, name, symbols)
+        if len(values) != len(checked):
+            self._refuse_names(values)
+        return checked
+
+    def _refuse_names(self, values: Mapping[str, Any]) -> NoReturn:
+        names = [spec.name for spec in self._specs]
+        for name in values:
+            if name not in names:
+                raise InputError(f"unknown input {name!r}; {self._known}")
+        missing = next(name for name in names if name not in values)
+        raise InputError(f"input {missing!r} is missing; {self._known}")
 
 
 def _check(spec: Spec, value: Any, name: str, symbols: dict[str, tuple[int, str]]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -69,8 +69,6 @@ class Manifest:
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Outputs that are an input (`{"input": name}`) or a weight (`{"weight": key}`)."""
     isolation: Isolation = "process"
-    hosts: tuple[tuple[int, ...], ...] | None = None
-    """Which workers share a child process; None: each has its own."""
     files: Mapping[str, str] = field(default_factory=dict)
     """`sha256:` digests by path inside the folder."""
     producer: str = ""
@@ -85,17 +83,8 @@ class Manifest:
                 raise ArtifactError(f"manifest.json: alias {name!r} names an unknown input")
         if self.isolation not in ("process", "thread"):
             raise ArtifactError(f"manifest.json: unknown isolation {self.isolation!r}")
-        if sorted(sum(self.groups, ())) != list(range(self.wiring.workers)):
-            raise ArtifactError("manifest.json: hosts must name every worker once")
         if self.wiring.workers == 0 and len(self.aliases) < len(self.outputs):
             raise ArtifactError("manifest.json: no worker computes the outputs")
-
-    @property
-    def groups(self) -> tuple[tuple[int, ...], ...]:
-        """The workers of each child process."""
-        if self.hosts is not None:
-            return self.hosts
-        return tuple((worker,) for worker in range(self.wiring.workers))
 
     @property
     def computed(self) -> tuple[Spec, ...]:
@@ -104,7 +93,6 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """The whole of manifest.json, in the order people read it."""
-        hosts = {} if self.hosts is None else {"hosts": [list(group) for group in self.hosts]}
         return {
             "format_version": FORMAT_VERSION,
             "producer": self.producer,
@@ -115,7 +103,6 @@ class Manifest:
             "aliases": {name: dict(target) for name, target in self.aliases.items()},
             "wiring": self.wiring.to_json(),
             "isolation": self.isolation,
-            **hosts,
             "files": dict(self.files),
         }
 
@@ -130,7 +117,6 @@ class Manifest:
                 f"{FORMAT_VERSION}: compile the model again"
             )
         try:
-            hosts: Sequence[Sequence[int]] | None = data.get("hosts")
             return cls(
                 backend=data["backend"],
                 graph=data.get("graph", ""),
@@ -139,7 +125,6 @@ class Manifest:
                 wiring=Wiring.from_json(data["wiring"]),
                 aliases=data.get("aliases", {}),
                 isolation=data.get("isolation", "process"),
-                hosts=None if hosts is None else tuple(tuple(group) for group in hosts),
                 files=data.get("files", {}),
                 producer=data.get("producer", ""),
             )

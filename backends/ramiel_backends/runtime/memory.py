@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import mmap
 import os
-import threading
 from typing import NamedTuple
 
 from .layout import aligned
@@ -21,8 +20,8 @@ from .wiring import Wiring
 
 HEADER = 24
 """Words in the header of a channel, see channel.py."""
-ABORT, EPOCH, FLAGS = 0, 1, 8
-"""Words 0 and 1 of the board: whether workers shall abort, and how often they did."""
+ABORT, FLAGS = 0, 8
+"""Word 0 of the board says whether workers shall abort; 8 words are kept for such flags."""
 
 
 def create(name: str, nbytes: int) -> int:
@@ -46,7 +45,6 @@ class Arena:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._end = 0
-        self._lock = threading.Lock()  # the workers of one child share its arena
         self._memory = self._map()
 
     def _map(self) -> mmap.mmap:
@@ -54,13 +52,12 @@ class Arena:
 
     def allocate(self, nbytes: int) -> int:
         """The offset of a new region, a multiple of 64; OSError where there is no room."""
-        with self._lock:
-            start, end = self._end, self._end + aligned(max(nbytes, 1))
-            if end > len(self._memory):
-                size = aligned(max(end, len(self._memory) * 5 // 4), 1 << 16)
-                os.posix_fallocate(self._fd, 0, size)
-                self._memory = self._map()
-            self._end = end
+        start, end = self._end, self._end + aligned(max(nbytes, 1))
+        if end > len(self._memory):
+            size = aligned(max(end, len(self._memory) * 5 // 4), 1 << 16)
+            os.posix_fallocate(self._fd, 0, size)
+            self._memory = self._map()
+        self._end = end
         return start
 
     def memory(self, end: int) -> mmap.mmap:
@@ -134,7 +131,7 @@ class Board:
         self.places = self._all[FLAGS : FLAGS + wiring.workers]
         self.start = [semaphore() for _ in workers]
         self.resume = [semaphore() for _ in workers]
-        self.done = [[semaphore() for _ in workers] for _ in slots]
+        self.done = [semaphore() for _ in slots]
         self.posted = [[semaphore() for _ in wiring.messages] for _ in slots]
         self._first = self._next // 8
         self._views = [self.flags, self.places, self._all]
@@ -143,7 +140,7 @@ class Board:
     def size(wiring: Wiring, channels: int) -> int:
         """The bytes a board takes; `channels` is how many channels there are per slot."""
         slots = wiring.in_flight
-        semaphores = 2 * wiring.workers + slots * (wiring.workers + len(wiring.messages))
+        semaphores = 2 * wiring.workers + slots * (1 + len(wiring.messages))
         words = (FLAGS + wiring.workers + 7) // 8 * 8
         return words * 8 + semaphores * SIZE + slots * channels * HEADER * 8
 

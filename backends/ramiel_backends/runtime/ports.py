@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Mapping, Sequence
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from .channel import STAMP, Reader, Writer
 from .errors import Aborted
-from .memory import ABORT, EPOCH
+from .memory import ABORT
 from .semaphore import Semaphore
-
-_LOOK = 0.02
-"""Seconds after which a thread that waits for another one looks at the abort flag."""
 
 
 class Sender:
@@ -54,10 +50,8 @@ class Waiter:
         if self._rest:
             self._rest -= 1
         elif self._spins:
-            attempt = posted.try_acquire
-            for _ in range(self._spins):
-                if not attempt():
-                    return
+            if posted.spin(self._spins):
+                return
             evictions = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
             if evictions != self._evictions:
                 self._evictions, self._rest = evictions, self.REST
@@ -82,32 +76,6 @@ class Receiver:
         if self._flags[ABORT]:
             raise Aborted
         return self._read()
-
-
-class LocalQueue:
-    """A message between two threads of one child; what an aborted request left is skipped."""
-
-    __slots__ = ("_flags", "_queue")
-
-    def __init__(self, flags: memoryview) -> None:
-        self._queue: SimpleQueue[Any] = SimpleQueue()
-        self._flags = flags
-
-    def send(self, value: Any) -> None:
-        """Send `value` itself."""
-        self._queue.put((self._flags[EPOCH], value))
-
-    def receive(self) -> Any:
-        """Wait for the message."""
-        while True:
-            try:
-                epoch, value = self._queue.get(timeout=_LOOK)
-            except Empty:
-                epoch = -1
-            if self._flags[ABORT]:
-                raise Aborted
-            if epoch == self._flags[EPOCH]:
-                return value
 
 
 class SharedPort:

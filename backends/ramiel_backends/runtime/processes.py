@@ -69,8 +69,10 @@ class ProcessEngine(Engine):
             crew.leave(request)
 
     def _collect(self, request: Request, deadline: float | None) -> list[dict[str, Any]]:
-        for done in request.crew.shared.board.done[request.slot]:
-            _wait(done, request, deadline)
+        done, spins = request.crew.shared.board.done[request.slot], 0
+        for _ in self._manifest.wiring.threads:
+            _wait(done, spins, request, deadline)
+            spins = request.crew.spins  # whoever is done leaves a core to wait on
         return request.crew.shared.read(request.slot, request.number)
 
     def _abandon(self, request: Request) -> None:
@@ -85,14 +87,15 @@ class ProcessEngine(Engine):
         self._finalizer()
 
 
-def _wait(done: Semaphore, request: Request, deadline: float | None) -> None:
-    """Wait until one worker has finished the request; a failure posts its semaphore too."""
+def _wait(done: Semaphore, spins: int, request: Request, deadline: float | None) -> None:
+    """Wait until one more worker has finished the request; a failure posts the semaphore too."""
+    finished = done.spin(spins)
     while True:
         left = remaining(deadline)
-        finished = True
-        if left is None:
+        if not finished and left is None:
             done.wait()  # without a timer, see Waiter
-        else:
+            finished = True
+        elif not finished:
             finished = done.acquire(min(left, SLICE))
         if request.failure is not None:
             failure = request.failure

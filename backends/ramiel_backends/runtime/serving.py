@@ -1,4 +1,4 @@
-"""A child's side of process isolation: its workers, and what they do for each request."""
+"""A child's side of process isolation: its worker, and what it does for each request."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .backend import Backend, Run, find_backend
+from .backend import Run, find_backend
 from .channel import Reader, Writer
 from .errors import Aborted
 from .manifest import Manifest
 from .memory import ABORT, Arena, Board, Channels
 from .places import Place, may_move
-from .ports import LocalQueue, Receiver, Sender, SharedPort, Waiter
-from .semaphore import spins_for
+from .ports import Receiver, Sender, SharedPort, Waiter
+from .semaphore import SPIN_SECONDS, spins_for
 from .source import describe
 
-SPIN_SECONDS = 75e-6
 Report = Callable[[Mapping[str, Any]], None]
 
 
@@ -38,71 +37,46 @@ def reporter(status: int) -> Report:
     return report
 
 
-def serve(task: Mapping[str, Any], host: int, status: int) -> None:
-    """Run the workers of this host until the process ends."""
+def serve(task: Mapping[str, Any], worker: int, status: int) -> None:
+    """Run a worker until the process ends."""
     report = reporter(status)
     try:
-        child = Child(task, host, report)
+        child = Child(task, worker, report)
     except BaseException as error:
-        report({"unable": describe(error)})
+        report({"unable": f"worker {worker}: {describe(error)}"})
         os._exit(1)
-    first, *others = child.workers
-    for worker in others:
-        threading.Thread(target=child.work, args=(worker,), daemon=True).start()
-    child.work(first)
+    report({"ready": worker})
+    child.work()
 
 
 class Child:
-    """The workers of one child process, and the memory they share with all others."""
+    """The worker of one child process, and the memory it shares with all others."""
 
-    def __init__(self, task: Mapping[str, Any], host: int, report: Report) -> None:
+    def __init__(self, task: Mapping[str, Any], worker: int, report: Report) -> None:
         manifest = Manifest.from_json(task["manifest"])
-        self._wiring = manifest.wiring
-        self._groups = manifest.groups
-        self.workers = self._groups[host]
-        self._folder = Path(task["folder"])
-        self._backend: Backend = find_backend(manifest.backend)
+        wiring = self._wiring = manifest.wiring
+        self._worker, self._report = worker, report
+        backend = self._backend = find_backend(manifest.backend)
         self._channels = Channels.of(manifest)
-        self._board = Board(task["board"], self._wiring, self._channels.per_slot, create=False)
+        self._board = Board(task["board"], wiring, self._channels.per_slot, create=False)
         self._arenas = [Arena(fd) for fd in task["arenas"]]
-        self._own = 1 + host
-        self._report = report
-        self._local = self._local_queues()
+        self._own = 1 + worker
+        self._resident = backend.share(self._arenas[self._own])
         # Nobody posts this semaphore before a first request failed, so measuring on it is safe.
-        idle = self._board.resume[self.workers[0]]
-        self._spins = spins_for(SPIN_SECONDS, idle) if self._wiring.fits else 0
-
-    def _local_queues(self) -> list[dict[int, LocalQueue]]:
-        """Per slot, the messages between workers of this child."""
-        here = set(self.workers)
-        numbers = [
-            number
-            for number, message in enumerate(self._wiring.messages)
-            if message.source in here and message.target in here
-        ]
-        flags = self._board.flags
-        slots = range(self._wiring.in_flight)
-        return [{number: LocalQueue(flags) for number in numbers} for _ in slots]
-
-    def work(self, worker: int) -> None:
-        """Make one worker on this thread, then let it take requests in order, forever."""
-        backend = self._backend
-        try:
-            backend.start(self._wiring.threads[worker])
-            with backend.guard():
-                run = backend.worker(self._folder, worker)
-                waiter = Waiter(self._spins)
-                slots = range(self._wiring.in_flight)
-                ports = [self._port(worker, slot, waiter) for slot in slots]
-        except BaseException as error:
-            self._report({"unable": f"worker {worker}: {describe(error)}"})
-            os._exit(1)
-        self._report({"ready": worker})
+        idle = self._board.resume[worker]
+        waiter = Waiter(spins_for(SPIN_SECONDS, idle) if wiring.fits else 0)
+        backend.start(wiring.threads[worker])
         with backend.guard():
-            self._take_requests(worker, run, ports)
+            self._run = backend.worker(Path(task["folder"]), worker)
+        self._ports = [self._port(slot, waiter) for slot in range(wiring.in_flight)]
 
-    def _take_requests(self, worker: int, run: Run, ports: list[SharedPort]) -> None:
-        board = self._board
+    def work(self) -> None:
+        """Take requests in order, forever."""
+        with self._backend.guard():
+            self._take_requests(self._run, self._ports)
+
+    def _take_requests(self, run: Run, ports: list[SharedPort]) -> None:
+        board, worker = self._board, self._worker
         start, resume, slots = board.start[worker], board.resume[worker], len(ports)
         place = Place(board.places, worker) if may_move(self._wiring) else None
         request = 0
@@ -127,21 +101,21 @@ class Child:
                 resume.wait()
                 request = 0
             else:
-                board.done[slot][worker].post()
+                board.done[slot].post()
                 request += 1
 
-    def _port(self, worker: int, slot: int, waiter: Waiter) -> SharedPort:
-        """What a worker sees of one slot."""
-        board, channels, samples = self._board, self._channels, range(self._wiring.samples)
+    def _port(self, slot: int, waiter: Waiter) -> SharedPort:
+        """What the worker sees of one slot."""
+        board, channels = self._board, self._channels
+        worker, samples = self._worker, range(self._wiring.samples)
         senders: dict[int, Any] = {}
         receivers: dict[int, Any] = {}
         for number, message in enumerate(self._wiring.messages):
             posted, index = board.posted[slot][number], channels.message(slot, number)
-            if number in self._local[slot]:
-                senders[number] = receivers[number] = self._local[slot][number]
-            elif message.source == worker:
-                senders[number] = Sender(self._writer(index, message.bytes or 0), posted)
-            elif message.target == worker:
+            if message.source == worker:
+                room = 0 if self._resident else message.bytes or 0
+                senders[number] = Sender(self._writer(index, room), posted)
+            if message.target == worker:
                 reader = self._reader(index)
                 receivers[number] = Receiver(reader, posted, board.flags, waiter)
         inputs = [

@@ -14,7 +14,7 @@ from .backend import convert
 from .dtypes import CODES, numpy_dtype
 from .engine import Engine
 from .errors import ArtifactError, InputError
-from .inputs import check_inputs, needs_ml_dtypes
+from .inputs import Inputs, needs_ml_dtypes
 from .manifest import Isolation, Manifest
 from .source import NAME
 from .weights import Weights
@@ -44,6 +44,7 @@ class Model:
         self.folder = folder
         self.manifest = Manifest.load(folder)
         self._weights = self._aliased_weights()
+        self._inputs = Inputs(self.manifest.inputs)
         if name := needs_ml_dtypes([*self.manifest.inputs, *self.manifest.outputs]):
             numpy_dtype(CODES[name])
         self._engine = self._start(isolation or self.manifest.isolation, start_timeout)
@@ -111,7 +112,7 @@ class Model:
             inputs = [inputs]
         elif not isinstance(inputs, (list, tuple)) or len(inputs) != count:
             raise InputError(f"this artifact takes a list of {count} dicts, one per sample")
-        return [check_inputs(self.manifest.inputs, sample) for sample in inputs]
+        return [self._inputs.check(sample) for sample in inputs]
 
     def _results(
         self, samples: Sequence[Mapping[str, Any]], computed: Sequence[Mapping[str, Any]]

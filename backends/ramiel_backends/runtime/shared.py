@@ -22,7 +22,7 @@ from .memory import Arena, Board, Channels, create
 class Shared:
     """The board, the arenas, and the parent's ends of the channels of every slot.
 
-    Arena 0 is the parent's, arena 1 + h that of child h. `fds` are what children inherit.
+    Arena 0 is the parent's, arena 1 + w that of worker w. `fds` are what children inherit.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -30,7 +30,7 @@ class Shared:
         self.fds: list[int] = []
         try:
             self.fds.append(create("ramiel-board", Board.size(wiring, channels.per_slot)))
-            for _ in range(1 + len(manifest.groups)):
+            for _ in range(1 + wiring.workers):
                 self.fds.append(create("ramiel-arena", 0))
         except OSError as error:
             self._close_fds()

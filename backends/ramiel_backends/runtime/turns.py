@@ -6,8 +6,6 @@ import heapq
 import itertools
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from .errors import WorkerTimeout
 
@@ -39,9 +37,8 @@ class Turns:
                 heapq.heapify(self._waiting)
                 self._changed.notify_all()
 
-    @contextmanager
-    def turn(self, ticket: int, deadline: float | None) -> Iterator[None]:
-        """Hold the lock; WorkerTimeout if the ticket's turn does not come before the deadline."""
+    def take(self, ticket: int, deadline: float | None) -> None:
+        """Take the lock; WorkerTimeout if the ticket's turn does not come before the deadline."""
         with self._changed:
             if ticket not in self._waiting:  # it was used before, and comes again
                 heapq.heappush(self._waiting, ticket)
@@ -56,12 +53,12 @@ class Turns:
                 raise
             heapq.heappop(self._waiting)
             self._taken = True
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._taken = False
-                self._changed.notify_all()
+
+    def give(self) -> None:
+        """Give the lock back."""
+        with self._changed:
+            self._taken = False
+            self._changed.notify_all()
 
 
 def remaining(deadline: float | None) -> float | None:

@@ -64,8 +64,7 @@ class TorchBackend(Backend):
         sources.copy_runtime(folder)
         sources.copy_library(folder, source.libraries)
         written = weights.write_weights(source.weights, folder)
-        hosts = tuple((number,) for number in range(len(plan.workers))) if plan.graph.ops else ()
-        return Emission("process", hosts, source.weight_keys, checked=written)
+        return Emission("process", source.weight_keys, checked=written)
 
 
 def reason_against(op: Op) -> str:

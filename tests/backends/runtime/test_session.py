@@ -157,19 +157,6 @@ def test_samples(tmp_path: Path, isolation: Any) -> None:
             model.run(ones(1))
 
 
-@pytest.mark.parametrize("hosts", [((0, 1),), ((0,), (1,)), ((1, 0),)])
-def test_workers_may_share_a_child(tmp_path: Path, hosts: Any) -> None:
-    folder = write(tmp_path / "out", MOODY, backend="numpy", hosts=hosts, in_flight=2)
-    with load(folder, "process") as model:
-        for _ in range(3):
-            with pytest.raises(WorkerError, match="mood"):
-                model.run({"x": np.array([-1], np.float32)})
-            assert [model.submit(ones(n)).result()["y"].size for n in (1, 2, 3)] == [1, 2, 3]
-        with pytest.raises(WorkerError, match="SIGKILL"):
-            model.run({"x": np.array([-2], np.float32)})
-        assert model.run(ones(2))["y"].tolist() == [13, 13]
-
-
 def test_thread_exception_and_timeout(tmp_path: Path) -> None:
     text = MOODY.replace("time.sleep(60)", "time.sleep(2); mood = 0")
     with load(write(tmp_path / "out", text, backend="numpy"), "thread") as model:
@@ -242,7 +229,7 @@ BAD = {
 
 @pytest.mark.parametrize("message", BAD)
 def test_inputs_are_checked(message: str) -> None:
-    from ramiel_backends.runtime.inputs import check_inputs
+    from ramiel_backends.runtime.inputs import Inputs
 
     specs = (
         Spec("x", "f32", ("N", 2)),
@@ -256,12 +243,12 @@ def test_inputs_are_checked(message: str) -> None:
         "s": [np.array(["a"]), np.array(["b", "c"], dtype=object)],
         "o": None,
     }
-    assert [value.dtype.kind for value in check_inputs(specs, good)["s"]] == ["O", "O"]
+    assert [value.dtype.kind for value in Inputs(specs).check(good)["s"]] == ["O", "O"]
     bad: Any = BAD[message]
     if isinstance(bad, dict):
         bad = {**good, **bad} if bad else {}
     with pytest.raises(InputError, match=message) as caught:
-        check_inputs(specs, bad)
+        Inputs(specs).check(bad)
     assert "\n" not in str(caught.value)
 
 
@@ -284,7 +271,6 @@ def test_damaged_artifacts(tmp_path: Path) -> None:
     damaged("data.bin was changed or damaged", files={"data.bin": "sha256:0"})
     damaged("lies outside", files={"../data.bin": "sha256:0"})
     damaged("cannot read none.bin", files={"none.bin": "sha256:0"})
-    damaged("hosts must name every worker once", hosts=[[0]])
     damaged("alias 'y' names an unknown input", aliases={"y": {"input": "z"}})
     damaged("unknown type 'f33'", inputs=[{"name": "x", "dtype": "f33", "shape": []}])
     (folder / "link.bin").symlink_to("/etc/hostname")
