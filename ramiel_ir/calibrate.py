@@ -20,7 +20,7 @@ from ramiel_ir.backend import Backend, find_backend
 from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
-from ramiel_ir.machine import describe_machine, usable_cores
+from ramiel_ir.machine import describe_machine, rounds_of, usable_cores
 from ramiel_ir.pipeline import Context
 from ramiel_ir.plan import make_plan, simulate
 from ramiel_ir.trace import Trace, record
@@ -28,6 +28,7 @@ from ramiel_ir.trace import Trace, record
 _CHANNELS, _SIZE, _SMALL, _CHAIN = 64, 56, 14, 16
 _HOPS, _FAN = 32, 64
 _MESSAGE_SIZES = (1 << 8, 1 << 15)  # floats per message
+_REST = 0.001  # seconds between requests, so that caches and cores are as after a real one
 
 
 def cache_file(backend: str) -> Path:
@@ -137,27 +138,43 @@ def measure_messages(backend: Backend, rounds: int) -> MessageCosts:
 
 
 def _measure_requests(backend: Backend, rounds: int) -> dict[str, float]:
-    """Median µs of a request beside what its workers do, and of one more worker."""
-    alone, shared = (_beside(backend, workers, rounds) for workers in (1, 2))
-    return {"request": alone, "wake": max(0.0, shared - alone)}
+    """Median µs of a request beside what its workers do: of one worker, of two, and per input."""
+    few, shared, many = (
+        _latency(backend, _taking(inputs, workers), rounds)
+        for inputs, workers in ((1, 1), (1, 2), (_FAN, 1))
+    )
+    ops = _FAN * _kernel(backend, _MESSAGE_SIZES[0], rounds)
+    per_input = max(0.0, (many - few) / (_FAN - 1))
+    return {
+        "request": max(0.0, few - ops - per_input),
+        "wake": max(0.0, shared - few + ops / 2),
+        "input": per_input,
+    }
 
 
-def _beside(backend: Backend, workers: int, rounds: int) -> float:
-    graph = _chain(_MESSAGE_SIZES[0])
-    for index, op in enumerate(graph.ops):
-        op.cluster = index % workers
+def _taking(inputs: int, workers: int) -> Graph:
+    """The same small ops whatever the number of inputs that they read."""
+    type = Type(DType.F32, (_MESSAGE_SIZES[0],))
+    given = [Value(f"x{index}", type) for index in range(inputs)]
+    graph = Graph("taking", given, opsets={"": 21})
+    for index in range(_FAN):
+        graph.add("Neg", [given[index % inputs]], f"y{index}", type)
+        graph.ops[-1].cluster = index % workers
+    graph.set_outputs([op.writes[0] for op in graph.ops[:workers]])
+    return graph
+
+
+def _latency(backend: Backend, graph: Graph, rounds: int) -> float:
+    """Median µs that a caller waits for the clusters as they are, everybody having been asleep."""
     inputs = random_inputs(graph)
-    with _emitted(backend, graph) as folder:
-        inside = statistics.median(
-            trace.makespan for trace in record(folder, inputs, rounds=rounds)
-        )
-        seconds = []
-        with load(folder) as model:
-            for _ in range(5 * rounds):
-                start = time.perf_counter()
-                model.run(inputs)
-                seconds.append(time.perf_counter() - start)
-    return max(0.0, 1e6 * statistics.median(seconds[rounds:]) - inside)
+    seconds = []
+    with _emitted(backend, graph) as folder, load(folder) as model:
+        for _ in rounds_of(5 * rounds):
+            time.sleep(_REST)
+            start = time.perf_counter()
+            model.run(inputs)
+            seconds.append(time.perf_counter() - start)
+    return 1e6 * statistics.median(seconds)
 
 
 def _measure_size(backend: Backend, count: int, rounds: int) -> dict[str, float]:

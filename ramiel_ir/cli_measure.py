@@ -120,7 +120,8 @@ def _messages(found: Any) -> str:
     per_kilobyte = 1e3 * (found.send_per_byte + found.receive_per_byte)
     return (
         f"a message takes {found.fixed:.1f} µs and {per_kilobyte:.2f} µs per kB, "
-        f"a segment {found.segment:.1f} µs, a request {found.request:.0f} µs"
+        f"a segment {found.segment:.1f} µs, a request {found.request:.0f} µs "
+        f"and {found.input:.1f} µs per input"
     )
 
 

@@ -1,7 +1,8 @@
 """The process of one contestant of a benchmark: `python -m ramiel_ir.contestant MODEL INPUTS SPEC`.
 
-Reads a number of seconds per line, runs inferences for about so long (at least one), and answers
-with one line of JSON: latencies, CPU seconds per inference and memory, children included.
+Reads a number of seconds per line, runs inferences for about so long (at least one) after a few
+that are not counted where there is time for them, and answers with one line of JSON: latencies, CPU
+seconds per inference and memory, children included.
 """
 
 from __future__ import annotations
@@ -73,8 +74,13 @@ def main() -> None:
     run = _start(spec, model, inputs)
     for _ in range(3):
         run()
+    latencies: list[float] = []
     for line in sys.stdin:
-        latencies: list[float] = []
+        # While others ran, caches went cold: what fits into a fifth of the time is not counted.
+        end = time.perf_counter() + float(line) / 5 - min(latencies, default=0.0)
+        while time.perf_counter() < end:
+            run()
+        latencies = []
         cpu = _cpu_seconds()
         end = time.perf_counter() + float(line)
         while not latencies or time.perf_counter() < end:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -43,7 +43,7 @@ class Costs(ABC):
         """µs that a worker needs to start computing after a message, whatever it computes."""
         return 0.0
 
-    def request(self, workers: int) -> float:
+    def request(self, workers: int, inputs: Sequence[Value]) -> float:
         """µs of a request beside what its workers do: inputs, outputs, waking the workers."""
         return 0.0
 
@@ -189,7 +189,8 @@ class MessageCosts:
     begins with it. `send + send_per_byte n` of that the sender is busy, `receive + receive_per_byte
     n` the receiver: it reads memory that another core's cache holds. `segment` µs go by when a
     worker starts to compute after a message. Beside what its workers do, a request takes `request`
-    µs and `wake` for each worker beyond the first.
+    µs, `wake` more where there are several workers, and `input + send_per_byte n` for each model
+    input of n bytes.
     """
 
     fixed: float = 10.0
@@ -200,6 +201,7 @@ class MessageCosts:
     segment: float = 0.0
     request: float = 100.0
     wake: float = 20.0
+    input: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -221,8 +223,11 @@ class MicrosecondCosts(Costs):
     def estimate_segment(self) -> float:
         return self.messages.segment
 
-    def request(self, workers: int) -> float:
-        return self.messages.request + self.messages.wake * (workers - 1)
+    def request(self, workers: int, inputs: Sequence[Value]) -> float:
+        costs = self.messages
+        nbytes = sum(value_bytes(value.type) for value in inputs)
+        handed = costs.input * len(inputs) + costs.send_per_byte * nbytes
+        return costs.request + costs.wake * (workers > 1) + handed
 
 
 @dataclass(frozen=True)

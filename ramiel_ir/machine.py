@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -12,6 +15,18 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def rounds_of(least: int, seconds: float = 0.2) -> Iterator[int]:
+    """Counts rounds of a measurement: at least so many, and more until so much time has passed.
+
+    What takes less than a millisecond varies more, and speeds up for a while.
+    """
+    end = time.perf_counter() + seconds
+    for number in itertools.count():
+        if number >= least and time.perf_counter() >= end:
+            return
+        yield number
 
 
 def describe_machine() -> str:

@@ -14,7 +14,7 @@ from ramiel_ir.costs import AnalyticCosts, MessageCosts, MicrosecondCosts
 from ramiel_ir.errors import UsageError
 from ramiel_ir.ir import Op
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)

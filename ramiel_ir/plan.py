@@ -314,7 +314,7 @@ def simulate(plan: Plan, costs: Costs) -> Timeline:
             value = plan.messages[step.message].value
             clock[worker] = max(start + costs.receive(value), arrives[step.message])
         rows[worker].append(Span(step, start, clock[worker]))
-    return Timeline(tuple(map(tuple, rows)), costs.request(len(plan.workers)))
+    return Timeline(tuple(map(tuple, rows)), costs.request(len(plan.workers), plan.graph.inputs))
 
 
 def sequential_time(graph: Graph, costs: Costs, threads: int) -> float:

@@ -31,7 +31,7 @@ class Gate(Pass):
             plan = find_backend(context.backend).arrange(plan, context.costs)
         predicted = simulate(plan, context.costs).latency
         _, sequential = best_sequential(graph, context.costs, context.cores)
-        sequential += context.costs.request(1)
+        sequential += context.costs.request(1, graph.inputs)
         if predicted < sequential * (1 - self.margin):
             return No(f"predicted {predicted:.0f} µs against {sequential:.0f} µs sequentially")
         return Sequential().run(graph, context)

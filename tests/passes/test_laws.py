@@ -291,7 +291,7 @@ def test_gate_keeps_clusters_exactly_where_they_are_predicted_to_win() -> None:
         plan = make_plan(graph, threads=context.threads)
         parallel = simulate(plan, context.costs).latency
         _, sequential = best_sequential(graph, context.costs, context.cores)
-        sequential += context.costs.request(1)
+        sequential += context.costs.request(1, graph.inputs)
         changed = Gate(margin).run(graph, context)
         wins = parallel < sequential * (1 - margin)
         assert bool(changed) != wins

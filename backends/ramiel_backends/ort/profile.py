@@ -13,6 +13,7 @@ from typing import Any
 import onnxruntime as ort
 
 from ramiel_ir.ir import Graph
+from ramiel_ir.machine import rounds_of
 from ramiel_ir.onnx_io import write_onnx
 
 _SUFFIX = "_kernel_time"
@@ -34,9 +35,9 @@ def profile(graph: Graph, inputs: Mapping[str, Any], threads: int, rounds: int) 
         path = Path(scratch) / "model.onnx"
         write_onnx(named, path)
         alone = _session(path, threads)
-        total = statistics.median(_seconds(alone, inputs) for _ in range(rounds + 2))
+        total = statistics.median(_seconds(alone, inputs) for _ in rounds_of(rounds + 2))
         profiled = _session(path, threads, profile=Path(scratch) / "profile")
-        for _ in range(rounds + 2):
+        for _ in rounds_of(rounds + 2):
             profiled.run(None, dict(inputs))
         events = json.loads(Path(profiled.end_profiling()).read_text())
     seen: dict[str, list[float]] = {}

@@ -23,6 +23,7 @@ from .engine import GRACE, Again
 from .errors import ArtifactError, WorkerError, WorkerTimeout
 from .manifest import Manifest
 from .memory import ABORT
+from .places import wake_order
 from .semaphore import SPIN_SECONDS, spins_for
 from .shared import Shared
 from .turns import remaining
@@ -101,8 +102,8 @@ class Crew:
         with self.changed:
             if request.failure is not None:
                 return False
-            for start in self._board.start:
-                start.post()
+            for worker in wake_order(self._board.places):
+                self._board.start[worker].post()
             self._next += 1
             return True
 

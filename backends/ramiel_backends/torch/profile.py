@@ -15,6 +15,7 @@ from ramiel_backends import sources, weights
 from ramiel_backends.runtime import backend_torch
 from ramiel_backends.runtime.weights import Weights
 from ramiel_backends.torch.emit import Source
+from ramiel_ir.machine import rounds_of
 
 _CLOCK = "_clock"
 
@@ -46,7 +47,7 @@ def profile(
         backend.start(threads)
         try:
             run = module["WORKERS"][0](Weights(folder, backend.weight))
-            for turn in range(rounds + 2):
+            for turn in rounds_of(rounds + 2):
                 marks: list[tuple[str, float]] = []
                 module[_CLOCK] = _clock_into(marks)
                 with backend.guard():
