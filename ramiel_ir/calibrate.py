@@ -28,7 +28,6 @@ from ramiel_ir.trace import Trace, record
 _CHANNELS, _SIZE, _SMALL, _CHAIN = 64, 56, 14, 16
 _HOPS, _FAN = 32, 64
 _MESSAGE_SIZES = (1 << 8, 1 << 15)  # floats per message
-_REST = 0.001  # seconds between requests, so that caches and cores are as after a real one
 
 
 def cache_file(backend: str) -> Path:
@@ -139,42 +138,59 @@ def measure_messages(backend: Backend, rounds: int) -> MessageCosts:
 
 def _measure_requests(backend: Backend, rounds: int) -> dict[str, float]:
     """Median µs of a request beside what its workers do: of one worker, of two, and per input."""
-    few, shared, many = (
-        _latency(backend, _taking(inputs, workers), rounds)
-        for inputs, workers in ((1, 1), (1, 2), (_FAN, 1))
-    )
-    ops = _FAN * _kernel(backend, _MESSAGE_SIZES[0], rounds)
+    graph = _sides()
+    given = random_inputs(graph)
+    work = sum(backend.profile(graph, given, 1, rounds).values())
+    shared = _latency(backend, graph, rounds) - work / 2
+    for op in graph.ops:
+        op.cluster = 0
+    alone = _latency(backend, graph, rounds) - work
+    few, many = (_latency(backend, _taking(count), rounds) for count in (1, _FAN))
     per_input = max(0.0, (many - few) / (_FAN - 1))
     return {
-        "request": max(0.0, few - ops - per_input),
-        "wake": max(0.0, shared - few + ops / 2),
+        "request": max(0.0, alone - per_input),
+        "wake": max(0.0, shared - alone),
         "input": per_input,
     }
 
 
-def _taking(inputs: int, workers: int) -> Graph:
+def _sides() -> Graph:
+    """As many convolutions on either of two workers, which have nothing to tell each other."""
+    image = _image(_SMALL)
+    graph = Graph("sides", [Value("x", image)], opsets={"": 21})
+    weight = graph.add_weight("weight", _kernels(np.random.default_rng(0)))
+    ends = [graph.inputs[0]] * 2
+    for index in range(_CHAIN):
+        for side in (0, 1):
+            given = [ends[side], weight]
+            ends[side] = graph.add("Conv", given, f"c{side}_{index}", image, pads=[1, 1, 1, 1])
+            graph.ops[-1].cluster = side
+    graph.set_outputs(ends)
+    return graph
+
+
+def _taking(inputs: int) -> Graph:
     """The same small ops whatever the number of inputs that they read."""
     type = Type(DType.F32, (_MESSAGE_SIZES[0],))
     given = [Value(f"x{index}", type) for index in range(inputs)]
     graph = Graph("taking", given, opsets={"": 21})
     for index in range(_FAN):
         graph.add("Neg", [given[index % inputs]], f"y{index}", type)
-        graph.ops[-1].cluster = index % workers
-    graph.set_outputs([op.writes[0] for op in graph.ops[:workers]])
+        graph.ops[-1].cluster = 0
+    graph.set_outputs([graph.ops[-1].writes[0]])
     return graph
 
 
 def _latency(backend: Backend, graph: Graph, rounds: int) -> float:
-    """Median µs that a caller waits for the clusters as they are, everybody having been asleep."""
+    """Median µs that a caller waits for the clusters as they are."""
     inputs = random_inputs(graph)
     seconds = []
     with _emitted(backend, graph) as folder, load(folder) as model:
         for _ in rounds_of(5 * rounds):
-            time.sleep(_REST)
             start = time.perf_counter()
             model.run(inputs)
             seconds.append(time.perf_counter() - start)
-    return 1e6 * statistics.median(seconds)
+    return 1e6 * statistics.median(seconds[len(seconds) // 4 :])
 
 
 def _measure_size(backend: Backend, count: int, rounds: int) -> dict[str, float]:

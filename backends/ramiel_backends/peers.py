@@ -103,6 +103,11 @@ class TorchCompile(TorchEager):
 
     name = "torch-compile"
 
+    @staticmethod
+    def thread_counts(cores: int) -> list[int]:
+        """Every core: compiling takes a minute each time."""
+        return [cores]
+
     def start(self, model: Path, threads: int) -> Run:
         return _torch(model, threads, compiled=True)
 
