@@ -138,46 +138,28 @@ def measure_messages(backend: Backend, rounds: int) -> MessageCosts:
 
 def _measure_requests(backend: Backend, rounds: int) -> dict[str, float]:
     """Median µs of a request beside what its workers do: of one worker, of two, and per input."""
-    graph = _sides()
-    given = random_inputs(graph)
-    work = sum(backend.profile(graph, given, 1, rounds).values())
-    shared = _latency(backend, graph, rounds) - work / 2
-    for op in graph.ops:
-        op.cluster = 0
-    alone = _latency(backend, graph, rounds) - work
-    few, many = (_latency(backend, _taking(count), rounds) for count in (1, _FAN))
+    few, shared, many = (
+        _latency(backend, _taking(inputs, workers), rounds)
+        for inputs, workers in ((1, 1), (1, 2), (_FAN, 1))
+    )
+    ops = _FAN * _kernel(backend, _MESSAGE_SIZES[0], rounds)
     per_input = max(0.0, (many - few) / (_FAN - 1))
     return {
-        "request": max(0.0, alone - per_input),
-        "wake": max(0.0, shared - alone),
+        "request": max(0.0, few - ops - per_input),
+        "wake": max(0.0, shared - few + ops / 2),
         "input": per_input,
     }
 
 
-def _sides() -> Graph:
-    """As many convolutions on either of two workers, which have nothing to tell each other."""
-    image = _image(_SMALL)
-    graph = Graph("sides", [Value("x", image)], opsets={"": 21})
-    weight = graph.add_weight("weight", _kernels(np.random.default_rng(0)))
-    ends = [graph.inputs[0]] * 2
-    for index in range(_CHAIN):
-        for side in (0, 1):
-            given = [ends[side], weight]
-            ends[side] = graph.add("Conv", given, f"c{side}_{index}", image, pads=[1, 1, 1, 1])
-            graph.ops[-1].cluster = side
-    graph.set_outputs(ends)
-    return graph
-
-
-def _taking(inputs: int) -> Graph:
+def _taking(inputs: int, workers: int) -> Graph:
     """The same small ops whatever the number of inputs that they read."""
     type = Type(DType.F32, (_MESSAGE_SIZES[0],))
     given = [Value(f"x{index}", type) for index in range(inputs)]
     graph = Graph("taking", given, opsets={"": 21})
     for index in range(_FAN):
         graph.add("Neg", [given[index % inputs]], f"y{index}", type)
-        graph.ops[-1].cluster = 0
-    graph.set_outputs([graph.ops[-1].writes[0]])
+        graph.ops[-1].cluster = index % workers
+    graph.set_outputs([op.writes[0] for op in graph.ops[-workers:]])
     return graph
 
 
