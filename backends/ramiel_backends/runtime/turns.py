@@ -17,21 +17,22 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._count = itertools.count()
         self._waiting: list[int] = []
         self._taken = False
 
     def draw(self) -> int:
         """A ticket that comes after all others."""
-        with self._changed:
+        with self._lock:
             ticket = next(self._count)
             heapq.heappush(self._waiting, ticket)
             return ticket
 
     def drop(self, ticket: int) -> None:
         """Give a ticket up, if it still waits."""
-        with self._changed:
+        with self._lock:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
                 heapq.heapify(self._waiting)
@@ -39,7 +40,7 @@ class Turns:
 
     def take(self, ticket: int, deadline: float | None) -> None:
         """Take the lock; WorkerTimeout if the ticket's turn does not come before the deadline."""
-        with self._changed:
+        with self._lock:
             if ticket not in self._waiting:  # it was used before, and comes again
                 heapq.heappush(self._waiting, ticket)
             try:
@@ -56,9 +57,10 @@ class Turns:
 
     def give(self) -> None:
         """Give the lock back."""
-        with self._changed:
+        with self._lock:
             self._taken = False
-            self._changed.notify_all()
+            if self._waiting:
+                self._changed.notify_all()
 
 
 def remaining(deadline: float | None) -> float | None:
