@@ -21,6 +21,7 @@ from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.machine import describe_machine, rounds_of, usable_cores
+from ramiel_ir.measured import FORMAT_VERSION
 from ramiel_ir.pipeline import Context
 from ramiel_ir.plan import make_plan, simulate
 from ramiel_ir.trace import Trace, record
@@ -41,6 +42,8 @@ def calibrated_costs(backend: str) -> AnalyticCosts:
     try:
         found = json.loads(cache_file(backend).read_text())
         if found.pop("machine") != describe_machine():
+            return AnalyticCosts()
+        if found.pop("format_version") != FORMAT_VERSION:  # its messages meant something else
             return AnalyticCosts()
         messages = MessageCosts(**{k: float(v) for k, v in found.pop("messages").items()})
         rates = {name: float(value) for name, value in found.items()}
@@ -82,7 +85,11 @@ def calibrate(backend: str, *, rounds: int = 20) -> AnalyticCosts:
     )
     path = cache_file(backend)
     path.parent.mkdir(parents=True, exist_ok=True)
-    described = {"machine": describe_machine(), **dataclasses.asdict(found)}
+    described = {
+        "machine": describe_machine(),
+        "format_version": FORMAT_VERSION,
+        **dataclasses.asdict(found),
+    }
     path.write_text(json.dumps(described, indent=1) + "\n")
     return found
 

@@ -44,7 +44,7 @@ class Backend(Protocol):
     """The values and workers of one backend."""
 
     leaves_no_trace: bool
-    """Whether workers may run on a caller's thread, which `start` and `guard` would change."""
+    """Whether a worker may run on a caller's thread: `start` and `guard` change nothing there."""
 
     def key(self, value: Any) -> Hashable | None:
         """Type, dimensions and strides of a tensor in one cheap comparable; None for no tensor."""

@@ -290,7 +290,10 @@ def _work(
     ready.put((worker, made))
     with backend.guard():
         while (request := tasks.get()) is not None:
-            problem = made.serve(request)
+            try:
+                problem = made.serve(request)
+            except BaseException as error:  # whatever it is, somebody waits to hear of it
+                problem = describe(error)
             request.finished.put((worker, problem))
             if problem is not None:
                 request.port.abort()  # worker 0 may wait for it on the caller's thread

@@ -90,7 +90,7 @@ def main() -> None:
             for pause, text in ((0.0, "spinning"), (PAUSE, "one end blocked")):
                 samples = [model.run({"pause": np.array(pause)})["times"] for _ in range(4)][1:]
                 _report(text, np.concatenate(samples))
-    _report("a bare pipe, one end blocked", _pipe())
+    _report("a bare pipe, both ends blocked", _pipe())
 
 
 def _report(text: str, seconds: Sequence[float]) -> None:

@@ -6,14 +6,17 @@ import os
 import threading
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from ramiel_backends.runtime import Message, Spec, WorkerError, load
+from ramiel_backends.runtime.backend import find_backend
 from ramiel_backends.runtime.backend_numpy import NumpyBackend
 from ramiel_backends.runtime.channel import Reader, Writer
 from ramiel_backends.runtime.memory import HEADER, Arena, create
 from ramiel_backends.runtime.places import wake_order
+from ramiel_backends.runtime.threads import _Inbox
 
 from .artifacts import write
 
@@ -68,6 +71,30 @@ def test_the_caller_is_worker_0_unless_there_is_a_deadline(tmp_path: Path) -> No
         with pytest.raises(WorkerError, match=r"worker 1 failed.*no message comes"):
             model.run({"x": np.array(-1)})
         assert model.run({"x": np.array(0)})["y"] == here
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "ort"])
+def test_small_inputs_are_new_in_every_request(backend: str) -> None:
+    kind = find_backend(backend)
+    inbox = _Inbox(kind)
+    wide = np.arange(8, dtype=np.float32)
+    for given in (np.array(1.0), np.array(2.0), wide, wide[::2], wide[1::2], wide[::-1], wide + 1):
+        taken = inbox.take({"x": given})["x"]
+        assert np.array_equal(kind.to_numpy(taken), given)
+    half = np.arange(4, dtype=ml_dtypes.bfloat16)
+    for given in (half, half + half):
+        assert np.array_equal(kind.to_numpy(inbox.take({"x": given})["x"]), given)
+
+
+def test_a_worker_thread_outlives_whatever_its_model_raises(tmp_path: Path) -> None:
+    text = WHERE.replace("ValueError", "KeyboardInterrupt")
+    fields = {"inputs": (Spec("x", "i64", ()),), "outputs": (Spec("y", "i64", ()),)}
+    folder = write(tmp_path / "out", text, backend="numpy", messages=(Message(1, 0),), **fields)
+    with load(folder, "thread") as model:
+        for _ in range(2):
+            with pytest.raises(WorkerError, match=r"worker 1 failed.*no message comes"):
+                model.run({"x": np.array(-1)})
+        assert model.run({"x": np.array(0)}, timeout=60)["y"]
 
 
 class _Settled(NumpyBackend):

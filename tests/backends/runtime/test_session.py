@@ -157,6 +157,18 @@ def test_samples(tmp_path: Path, isolation: Any) -> None:
             model.run(ones(1))
 
 
+def test_failures_while_two_requests_may_be_in_flight(tmp_path: Path) -> None:
+    folder = write(tmp_path / "out", MOODY, backend="numpy", in_flight=2)
+    with load(folder, "process") as model:
+        for _ in range(3):
+            with pytest.raises(WorkerError, match="mood"):
+                model.run({"x": np.array([-1], np.float32)})
+            assert [model.submit(ones(n)).result()["y"].size for n in (1, 2, 3)] == [1, 2, 3]
+        with pytest.raises(WorkerError, match="SIGKILL"):
+            model.run({"x": np.array([-2], np.float32)})
+        assert model.run(ones(2))["y"].tolist() == [13, 13]
+
+
 def test_thread_exception_and_timeout(tmp_path: Path) -> None:
     text = MOODY.replace("time.sleep(60)", "time.sleep(2); mood = 0")
     with load(write(tmp_path / "out", text, backend="numpy"), "thread") as model:
