@@ -83,8 +83,10 @@ def test_calibration_is_cached_for_this_machine_only(tmp_path, monkeypatch):
     assert calibrating.calibrated_costs("ort") == found
     assert calibrating.calibrated_costs("torch") == AnalyticCosts()
     path = calibrating.cache_file("ort")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "machine": "another one"}))
-    assert calibrating.calibrated_costs("ort") == AnalyticCosts()
+    kept = json.loads(path.read_text())
+    for change in ({"machine": "another one"}, {"format_version": 1}):
+        path.write_text(json.dumps({**kept, **change}))
+        assert calibrating.calibrated_costs("ort") == AnalyticCosts()
 
 
 def test_contestants_are_measured_in_turn_and_failures_are_reported(tmp_path):
