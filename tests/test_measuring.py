@@ -6,10 +6,11 @@ import json
 
 import pytest
 
+from ramiel_backends.torch.backend import TorchBackend
 from ramiel_ir import calibrate as calibrating
 from ramiel_ir.bench import Contestant, Measurement, measure, ours
 from ramiel_ir.compare import Reference
-from ramiel_ir.costs import AnalyticCosts
+from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.driver import make_context, parse_costs, plan_model, read
 from ramiel_ir.errors import UsageError
 from ramiel_ir.inputs import random_inputs
@@ -46,6 +47,22 @@ def test_a_profile_names_every_op_and_survives_its_file(backend, tmp_path):
     again = parse_costs(str(path))
     assert isinstance(again, MeasuredCosts)
     assert again == found
+
+
+def test_a_profile_passes_over_a_bad_second(monkeypatch):
+    asked = []
+
+    def slow_at_first(self, graph, inputs, threads, rounds):
+        asked.append(threads)
+        slowness = 50.0 if len(asked) <= 2 else 1.0
+        return {op.label.removeprefix("%"): slowness * threads for op in graph.ops}
+
+    monkeypatch.setattr(TorchBackend, "profile", slow_at_first)
+    monkeypatch.setattr("ramiel_ir.profile.measure_messages", lambda *_: MessageCosts())
+    monkeypatch.setattr("ramiel_ir.profile.usable_cores", lambda: 4)
+    found = profile(branches(), backend="torch", rounds=4)
+    assert asked == [1, 4] * (len(asked) // 2)  # in turns
+    assert set(found.ops.values()) == {(1.0, 4.0)}
 
 
 def test_measured_costs_know_threads_and_fall_back_to_the_scaled_model():
