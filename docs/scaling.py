@@ -23,9 +23,10 @@ from pathlib import Path
 from ramiel_ir.driver import make_context
 from ramiel_ir.ir import DType, Graph, Type, Value
 from ramiel_ir.onnx_io import read_onnx, write_onnx
+from ramiel_ir.parser import parse_graph
 from ramiel_ir.pipeline import PassManager
 from ramiel_ir.plan import make_plan
-from ramiel_ir.text import parse_graph, print_graph
+from ramiel_ir.printer import print_graph
 
 _SIZES = (1_000, 10_000, 50_000, 100_000)
 _ROUNDS = 3

@@ -146,7 +146,7 @@ def opt(
 
     def after(step: Option, graph: Graph, changed: bool) -> None:
         if print_ir_after in ("all", step.name) or (print_ir_after_change and changed):
-            from ramiel_ir.text import print_graph
+            from ramiel_ir.printer import print_graph
 
             print(f"// IR after {step}\n{print_graph(graph)}", file=sys.stderr)
 
@@ -167,7 +167,7 @@ def opt(
 
 def _write(graph: Graph, output: str) -> None:
     if output == "-":
-        from ramiel_ir.text import print_graph
+        from ramiel_ir.printer import print_graph
 
         sys.stdout.write(print_graph(graph))
     elif output.endswith(".ir"):
@@ -374,7 +374,7 @@ def inspect(
 
     from ramiel_ir.driver import make_context, parse_costs
     from ramiel_ir.pipeline import PassManager
-    from ramiel_ir.text import print_type
+    from ramiel_ir.printer import print_type
 
     graph = read_model(model, input_shape, allow_external)
     context = make_context(workers=workers, costs=parse_costs(costs))

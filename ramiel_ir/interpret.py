@@ -14,7 +14,7 @@ import numpy as np
 
 from ramiel_ir.errors import PlanError, UnsupportedOpError, UsageError
 from ramiel_ir.ir import Array, DType, Graph, Op, Value
-from ramiel_ir.onnx_io import evaluate
+from ramiel_ir.onnx_reference import evaluate
 from ramiel_ir.plan import Compute, Plan, Receive, Send
 
 

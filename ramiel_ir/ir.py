@@ -6,7 +6,7 @@
     Type     element type and shape, as far as they are known (in types.py)
 
 Values and ops compare by identity. Everything that may end up printed is kept in order. What a
-graph must obey stands in laws.py; text.py prints and parses it.
+graph must obey stands in laws.py; printer.py prints it and parser.py reads it.
 """
 
 from __future__ import annotations

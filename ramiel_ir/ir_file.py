@@ -14,7 +14,8 @@ from safetensors.numpy import save_file
 from ramiel_ir.errors import ModelError
 from ramiel_ir.ir import Array, DType, Graph, Tensor, Type
 from ramiel_ir.laws import verify
-from ramiel_ir.text import parse_graph, print_graph
+from ramiel_ir.parser import parse_graph
+from ramiel_ir.printer import print_graph
 
 _NATIVE = frozenset(
     (

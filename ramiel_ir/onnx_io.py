@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -19,16 +18,14 @@ import onnx.checker
 import onnx.helper
 import onnx.inliner
 import onnx.numpy_helper
-import onnx.reference
 import onnx_ir
 from onnx import defs
 
 from ramiel_ir.collector import collector_paused
-from ramiel_ir.errors import ModelError, RamielError, UnsupportedOpError, UsageError
+from ramiel_ir.errors import ModelError, UnsupportedOpError, UsageError
 from ramiel_ir.ir import Array, Attribute, AttributeKind, Dim, DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.laws import verify
 from ramiel_ir.onnx_proto import Shapes, load_model, prepare
-from ramiel_ir.onnx_reference import repairs
 
 CLUSTER_KEY = "ramiel.cluster"
 """The node metadata property that carries an op's cluster through an ONNX file."""
@@ -522,48 +519,7 @@ def _onnx_attribute(name: str, attr: Attribute) -> onnx_ir.Attr:
     return onnx_ir.Attr(name, _TYPE_OF_KIND[attr.kind], value)
 
 
-# Evaluating and expanding -------------------------------------------------------------------------
-
-
-def evaluate(op: Op, known: Mapping[Value, Any]) -> list[Any]:
-    """The results of one op by `onnx.reference`, absent ones left out, from the values it reads.
-
-    Raises `UnsupportedOpError` for ops that onnx.reference does not implement.
-    """
-    if op.qualified_kind == "Optional":  # onnx.reference wraps its result in a list
-        element = op.operand(0)
-        return [None if element is None else known[element]]
-    return _run_reference([op], op.reads, op.writes, known)
-
-
-def evaluate_all(ops: Sequence[Op], outputs: Sequence[Value]) -> list[Array]:
-    """The values of `outputs`, by one run over `ops`, which read nothing but weights."""
-    made = {value for op in ops for value in op.writes}
-    weights = [v for v in dict.fromkeys(v for op in ops for v in op.reads) if v not in made]
-    known = {value: value.weight.array for value in weights if value.weight is not None}
-    return [np.asarray(array) for array in _run_reference(ops, weights, outputs, known)]
-
-
-def _run_reference(
-    ops: Sequence[Op],
-    inputs: Sequence[Value],
-    outputs: Sequence[Value],
-    known: Mapping[Value, Any],
-) -> list[Any]:
-    model = onnx_ir.to_proto(piece_to_onnx("piece", ops, inputs, outputs))
-    feeds = {value.name: known[value] for value in inputs}
-    where = f"{ops[0]}" + (f" and {len(ops) - 1} more" if len(ops) > 1 else "")
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            opset = next((entry.version for entry in model.opset_import if not entry.domain), 1)
-            evaluator = onnx.reference.ReferenceEvaluator(model, new_ops=list(repairs(opset)))
-            return list(evaluator.run(None, feeds))
-    except NotImplementedError as error:
-        raise UnsupportedOpError(f"{where}: onnx.reference does not implement it") from error
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RamielError(f"{where} cannot be evaluated: {reason}") from error
+# Other things that only ONNX knows ----------------------------------------------------------------
 
 
 def expand(op: Op) -> Graph | None:

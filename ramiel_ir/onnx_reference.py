@@ -1,16 +1,19 @@
-"""Where `onnx.reference` departs from the op sets: the ops done as the op sets say.
+"""What ops compute, by `onnx.reference`.
 
-It does some ops of old op sets as newer ones define them. `repairs` gives their implementations, to
-be passed to its evaluator.
+That does some ops of old op sets as newer ones define them: here they are done as the op sets say.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import cache
 from math import prod
 from typing import Any
 
 import numpy as np
+import onnx_ir
+from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_19
 from onnx.reference.ops.op_hardmax import Hardmax as _Hardmax
@@ -18,9 +21,54 @@ from onnx.reference.ops.op_log_softmax import LogSoftmax as _LogSoftmax
 from onnx.reference.ops.op_scatter_elements import ScatterElements
 from onnx.reference.ops.op_softmax import Softmax as _Softmax
 
+from ramiel_ir.errors import RamielError, UnsupportedOpError
+from ramiel_ir.ir import Array, Op, Value
+from ramiel_ir.onnx_io import piece_to_onnx
+
+
+def evaluate(op: Op, known: Mapping[Value, Any]) -> list[Any]:
+    """The results of one op by `onnx.reference`, absent ones left out, from the values it reads.
+
+    Raises `UnsupportedOpError` for ops that onnx.reference does not implement.
+    """
+    if op.qualified_kind == "Optional":  # onnx.reference wraps its result in a list
+        element = op.operand(0)
+        return [None if element is None else known[element]]
+    return _run_reference([op], op.reads, op.writes, known)
+
+
+def evaluate_all(ops: Sequence[Op], outputs: Sequence[Value]) -> list[Array]:
+    """The values of `outputs`, by one run over `ops`, which read nothing but weights."""
+    made = {value for op in ops for value in op.writes}
+    weights = [v for v in dict.fromkeys(v for op in ops for v in op.reads) if v not in made]
+    known = {value: value.weight.array for value in weights if value.weight is not None}
+    return [np.asarray(array) for array in _run_reference(ops, weights, outputs, known)]
+
+
+def _run_reference(
+    ops: Sequence[Op],
+    inputs: Sequence[Value],
+    outputs: Sequence[Value],
+    known: Mapping[Value, Any],
+) -> list[Any]:
+    model = onnx_ir.to_proto(piece_to_onnx("piece", ops, inputs, outputs))
+    feeds = {value.name: known[value] for value in inputs}
+    where = f"{ops[0]}" + (f" and {len(ops) - 1} more" if len(ops) > 1 else "")
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            opset = next((entry.version for entry in model.opset_import if not entry.domain), 1)
+            evaluator = ReferenceEvaluator(model, new_ops=list(_repairs(opset)))
+            return list(evaluator.run(None, feeds))
+    except NotImplementedError as error:
+        raise UnsupportedOpError(f"{where}: onnx.reference does not implement it") from error
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RamielError(f"{where} cannot be evaluated: {reason}") from error
+
 
 @cache
-def repairs(opset: int) -> tuple[type[OpRun], ...]:
+def _repairs(opset: int) -> tuple[type[OpRun], ...]:
     """The implementations that a model of this op set needs."""
     found: list[type[OpRun]] = []
     if opset < 11:

@@ -20,8 +20,9 @@ from onnx import TensorProto, helper, numpy_helper
 from ramiel_backends.ort.backend import OrtBackend
 from ramiel_ir import cli, registry
 from ramiel_ir.ir import Graph
+from ramiel_ir.parser import parse_graph
 from ramiel_ir.pipeline import Context
-from ramiel_ir.text import parse_graph, print_graph
+from ramiel_ir.printer import print_graph
 
 DONE, FAILED, USAGE, UNSUPPORTED = 0, 1, 2, 3
 QUICK = "--passes=cluster"  # the default pipeline searches longer than these models are worth

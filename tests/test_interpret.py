@@ -8,8 +8,8 @@ import pytest
 from ramiel_ir.errors import PlanError, RamielError, UnsupportedOpError, UsageError
 from ramiel_ir.interpret import interpret
 from ramiel_ir.ir import Graph
+from ramiel_ir.parser import parse_graph
 from ramiel_ir.plan import make_plan
-from ramiel_ir.text import parse_graph
 from tests.passes.test_laws import same
 from tests.test_plan import cross, diamond
 

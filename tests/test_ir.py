@@ -11,7 +11,7 @@ import pytest
 from ramiel_ir.errors import ModelError
 from ramiel_ir.ir import Attribute, DType, Graph, Names, Op, Tensor, Type, Use, Value
 from ramiel_ir.laws import difference, verify
-from ramiel_ir.text import parse_graph
+from ramiel_ir.parser import parse_graph
 
 F32 = Type(DType.F32, (2, 4))
 

@@ -24,8 +24,9 @@ from ramiel_ir.interpret import interpret
 from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.laws import difference
 from ramiel_ir.onnx_io import CLUSTER_KEY, piece_to_onnx, read_onnx, to_onnx, write_onnx
+from ramiel_ir.parser import parse_graph
 from ramiel_ir.pipeline import Context
-from ramiel_ir.text import parse_graph, print_graph
+from ramiel_ir.printer import print_graph
 from ramiel_passes.cluster import Cluster
 from tests.strategies import examples, random_clusters, random_graph, seeds
 

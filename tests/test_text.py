@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from ramiel_ir.errors import ModelError
 from ramiel_ir.ir import Attribute, DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.laws import difference, verify
-from ramiel_ir.text import parse_graph, print_graph, print_type
+from ramiel_ir.parser import parse_graph
+from ramiel_ir.printer import print_graph, print_type
 from tests.strategies import examples
 
 _AWKWARD = [

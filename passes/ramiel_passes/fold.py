@@ -10,7 +10,7 @@ import numpy as np
 
 from ramiel_ir.errors import RamielError
 from ramiel_ir.ir import Array, DType, Graph, Op, Tensor, Type, Value
-from ramiel_ir.onnx_io import evaluate, evaluate_all
+from ramiel_ir.onnx_reference import evaluate, evaluate_all
 from ramiel_ir.pipeline import Context, No, Pass
 
 # Ops whose result can be larger than what they read; they fold only when the size is known.

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 from ramiel_ir.compare import deviation
 from ramiel_ir.ir import Array, DType, Graph, Tensor, Type, Value
-from ramiel_ir.onnx_io import evaluate
+from ramiel_ir.onnx_reference import evaluate
 from tests.conformance.evaluate import Evaluator, to_numpy, to_torch
 
 INTEGERS = [dtype for dtype in DType if dtype.numpy.kind in "iu" and dtype.bits >= 8]

@@ -7,9 +7,9 @@ import pytest
 
 from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.laws import verify
-from ramiel_ir.onnx_io import evaluate_all
+from ramiel_ir.onnx_reference import evaluate_all
+from ramiel_ir.parser import parse_graph
 from ramiel_ir.pipeline import Context, No, PassManager
-from ramiel_ir.text import parse_graph
 from ramiel_passes import fold as fold_module
 from ramiel_passes.dce import Dce
 from ramiel_passes.fold import Fold

@@ -14,10 +14,11 @@ from ramiel_ir.costs import AnalyticCosts, Costs, MessageCosts, StaticCosts, dis
 from ramiel_ir.interpret import interpret
 from ramiel_ir.ir import Graph
 from ramiel_ir.laws import difference, verify
+from ramiel_ir.parser import parse_graph
 from ramiel_ir.pipeline import Context, PassManager, parse_pipeline
 from ramiel_ir.plan import best_sequential, make_plan, simulate
+from ramiel_ir.printer import print_graph
 from ramiel_ir.registry import PASSES
-from ramiel_ir.text import parse_graph, print_graph
 from ramiel_passes.clone import Clone
 from ramiel_passes.cluster import Cluster
 from ramiel_passes.dce import Dce
