@@ -2,23 +2,27 @@
 
 Two workers play ping-pong with a small tensor, for ort with the result of a session; half a round
 is one hand-over: send, wake-up, receive. With a pause, the sender first lets the receiver give up
-spinning and block. A bare pipe, after the same pause, shows what waking somebody costs here.
+spinning and block. A bare pipe, after the same pause, shows what waking somebody costs here; and
+both are measured again while a program that yields to every other keeps each core from sleeping,
+which leaves out what this machine takes to wake a core.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import helper
 
-from ramiel_backends.runtime import Message, Spec, load
+from ramiel_backends.runtime import Message, Model, Spec, load
 
 from .artifacts import write
 
@@ -87,10 +91,38 @@ def main() -> None:
         )
         onnx.save(_ball(), folder / "ball.onnx")
         with load(folder, options.isolation) as model:
-            for pause, text in ((0.0, "spinning"), (PAUSE, "one end blocked")):
-                samples = [model.run({"pause": np.array(pause)})["times"] for _ in range(4)][1:]
-                _report(text, np.concatenate(samples))
-    _report("a bare pipe, both ends blocked", _pipe())
+            _report("spinning", _ping_pong(model, 0.0))
+            _report("one end blocked", _ping_pong(model, PAUSE))
+            _report("a bare pipe, both ends blocked", _pipe())
+            with _awake():
+                _report("one end blocked, no core asleep", _ping_pong(model, PAUSE))
+                _report("a bare pipe, no core asleep", _pipe())
+
+
+def _ping_pong(model: Model, pause: float) -> Sequence[float]:
+    """Seconds of each round trip; the first request is not counted."""
+    samples = [model.run({"pause": np.array(pause)})["times"] for _ in range(4)][1:]
+    return np.concatenate(samples)
+
+
+@contextmanager
+def _awake() -> Iterator[None]:
+    """Keeps every core busy with a program that any other interrupts at once."""
+    busy = []
+    for core in os.sched_getaffinity(0):
+        if not (pid := os.fork()):
+            os.sched_setaffinity(0, [core])
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            while os.getppid() != 1:
+                pass
+            os._exit(0)
+        busy.append(pid)
+    try:
+        yield
+    finally:
+        for pid in busy:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def _report(text: str, seconds: Sequence[float]) -> None:
@@ -108,7 +140,7 @@ def _ball() -> onnx.ModelProto:
 def _pipe() -> list[float]:
     """Round trips of a byte between this process and a fork of it that answers."""
     (there, ping), (back, pong) = os.pipe(), os.pipe()
-    if not os.fork():
+    if not (child := os.fork()):
         for _ in range(ROUNDS):
             os.read(there, 1)
             os.write(pong, b"x")
@@ -121,7 +153,7 @@ def _pipe() -> list[float]:
         os.write(ping, b"x")
         os.read(back, 1)
         times.append(time.perf_counter() - start)
-    os.wait()
+    os.waitpid(child, 0)
     return times
 
 
