@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.exported.modules import PAIRS, Case, arrays, expected, export
+from tests.exported.cases import PAIRS, Case, arrays, expected, export
 
 Arrays = dict[str, np.ndarray]
 

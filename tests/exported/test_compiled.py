@@ -17,7 +17,7 @@ from ramiel_ir.compare import deviation
 from ramiel_ir.driver import SIMPLIFY
 from ramiel_ir.errors import ModelError, UsageError
 from ramiel_ir.interpret import interpret
-from tests.exported.modules import CASES, DYNAMO, Case, arrays, built
+from tests.exported.cases import CASES, DYNAMO, Case, arrays, built
 
 PASSES = f"{SIMPLIFY},cluster,merge{{max-clusters=2}}"
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from tests.exported.modules import CASES, DYNAMO, OPSETS, PAIRS, SCRIPT, expected
+from tests.exported.cases import CASES, DYNAMO, OPSETS, PAIRS, SCRIPT, expected
 
 RTOL, ATOL = 1e-3, 1e-5
 

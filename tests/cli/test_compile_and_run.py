@@ -1,0 +1,131 @@
+"""`compile` and `run`: artifacts and what comes out of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from tests.cli.calls import (
+    DONE,
+    FAILED,
+    QUICK,
+    UNSUPPORTED,
+    USAGE,
+    Cli,
+    X,
+    expected,
+    fork,
+    model,
+    refuses,
+)
+
+
+@pytest.mark.parametrize("backend", ["torch", "ort"])
+def test_compile_then_run(run: Cli, backend: str) -> None:
+    made = run(
+        "compile", "fork.onnx", "-o", "out", "--backend", backend, "--workers=2", "--threads=1",
+        "--passes=cluster", "--costs=static",
+    )  # fmt: skip
+    assert (made.code, made.out) == (DONE, "")
+    assert "4 ops on 2 workers of 1 thread, 2 messages" in made.err
+    ran = run("run", "out", "--inputs=x.npz", "--outputs=y.npz", "--isolation=thread")
+    assert (ran.code, ran.out, ran.err) == (DONE, "", "")
+    np.testing.assert_allclose(np.load("y.npz")["y"], expected(), rtol=1e-5)
+
+
+def test_compile_says_why_there_is_one_worker(run: Cli) -> None:
+    one = ("compile", "fork.onnx", "-o", "out", "--backend=ort", "--passes=sequential")
+    assert "one worker, and not 2: no plan is pred" in run(*one, "--workers=2").err
+    assert "one worker" not in run(*one, "--workers=1", "--force").err
+
+
+def test_compile_reads_stdin_and_ir(run: Cli) -> None:
+    assert run("opt", "fork.onnx", "-o", "fork.ir").code == DONE
+    assert run("compile", "fork.ir", "-o", "a", "--backend=ort", QUICK).code == DONE
+    data = fork().SerializeToString()
+    assert run("compile", "-", "-o", "b", "--backend=ort", QUICK, stdin=data).code == DONE
+    assert Path("a/model.py").read_text() == Path("b/model.py").read_text()
+
+
+def test_compile_without_the_weights_says_so(run: Cli) -> None:
+    text = run("opt", "fork.onnx").out.encode()
+    for backend in ("torch", "ort"):
+        result = run("compile", "-", "-o", "out", f"--backend={backend}", stdin=text)
+        refuses(result, FAILED, "detached", "hint: ")
+        assert not Path("out").exists()
+
+
+def test_run_takes_npy_and_test_data(run: Cli) -> None:
+    run("compile", "fork.onnx", "-o", "out", "--backend=ort", QUICK)
+    np.save("x.npy", X)
+    Path("data").mkdir()
+    Path("data/input_0.pb").write_bytes(numpy_helper.from_array(X, "any").SerializeToString())
+    printed = run("run", "out", "--inputs=x.npz")
+    assert printed.code == DONE
+    assert "y: float32[1, 4]" in printed.out
+    assert run("run", "out", "--inputs=x.npy").out == printed.out
+    assert run("run", "out", "--inputs=data").out == printed.out
+
+
+def test_run_repeats_and_tells_latencies_on_stderr(run: Cli) -> None:
+    run("compile", "fork.onnx", "-o", "out", "--backend=ort", QUICK)
+    result = run("run", "out", "--inputs=x.npz", "--repeat=3", "--timeout=30")
+    assert result.code == DONE
+    assert "3 runs: min " in result.err
+    assert result.out.count("float32") == 1
+
+
+def test_run_supervises_processes(run: Cli) -> None:
+    run("compile", "fork.onnx", "-o", "out", "--backend=ort", QUICK)
+    result = run("run", "out", "--inputs=x.npz", "--isolation=process")
+    assert (result.code, result.err) == (DONE, "")
+
+
+def test_run_refuses_what_does_not_fit(run: Cli) -> None:
+    run("compile", "fork.onnx", "-o", "out", "--backend=ort", QUICK)
+    refuses(run("run", "nowhere", "--inputs=x.npz"), FAILED, "'nowhere' is not an artifact", "hint")
+    refuses(run("run", "out", "--inputs=no.npz"), USAGE, "no file 'no.npz'")
+    refuses(run("run", "out", "--inputs=fork.onnx"), USAGE, "'fork.onnx' is no .npz")
+    np.savez("z.npz", z=X)
+    refuses(run("run", "out", "--inputs=z.npz"), USAGE, "x")
+    np.savez("wide.npz", x=np.zeros((1, 5), np.float32))
+    refuses(run("run", "out", "--inputs=wide.npz"), USAGE, "x")
+    Path("empty").mkdir()
+    refuses(run("run", "out", "--inputs=empty"), USAGE, "input_0.pb")
+    refuses(run("run", "out", "--inputs=x.npz", "--outputs=no/where.npz"), FAILED, "where.npz")
+    refuses(run("run", "out", "--inputs=x.npz", "--isolation=magic"), USAGE, "isolation")
+    refuses(run("run", "out", "--inputs=x.npz", "--repeat=0"), USAGE, "repeat")
+    Path("out/manifest.json").write_text("{")
+    refuses(run("run", "out", "--inputs=x.npz"), FAILED, "manifest.json")
+
+
+def test_force_replaces_artifacts_only(run: Cli) -> None:
+    compile_ort = ("compile", "fork.onnx", "--backend=ort", QUICK)
+    Path("empty").mkdir()
+    assert run(*compile_ort, "-o", "empty").code == DONE
+
+    refuses(run(*compile_ort, "-o", "empty"), USAGE, "not empty", "--force")
+    Path("empty/model.py").write_text("edited")
+    assert run(*compile_ort, "-o", "empty", "--force").code == DONE
+    assert Path("empty/model.py").read_text() != "edited"
+
+    Path("diary").mkdir()
+    Path("diary/today.txt").write_text("mine")
+    refuses(run(*compile_ort, "-o", "diary"), USAGE, "not empty")
+    refuses(run(*compile_ort, "-o", "diary", "--force"), USAGE, "no artifact")
+    assert [path.name for path in Path("diary").iterdir()] == ["today.txt"]
+
+    refuses(run(*compile_ort, "-o", "x.npz", "--force"), USAGE, "not a folder")
+    assert np.load("x.npz")["x"].shape == X.shape
+
+
+def test_a_failure_with_force_keeps_the_old_artifact(run: Cli) -> None:
+    run("compile", "fork.onnx", "-o", "out", "--backend=ort", QUICK)
+    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
+    onnx.save(model([helper.make_node("Nothing", ["x"], ["y"])]), "odd.onnx")
+    refuses(run("compile", "odd.onnx", "-o", "out", "--force"), UNSUPPORTED, "Nothing × 1")
+    assert {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")} == before

@@ -1,0 +1,135 @@
+"""`compare`, `bench`, `profile`, `demo`, `inspect`, `ops` and `zoo`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ramiel_backends.ort.backend import OrtBackend
+from ramiel_ir import registry
+from ramiel_ir.ir import Graph
+from ramiel_ir.pipeline import Context
+from tests.cli.calls import (
+    DONE,
+    FAILED,
+    QUICK,
+    USAGE,
+    Cli,
+    refuses,
+)
+
+
+def test_compare_agrees_and_tells_in_json(run: Cli) -> None:
+    result = run("compare", "fork.onnx", "--workers=1,2", "--isolation=thread", QUICK, "--json")
+    assert (result.code, result.err) == (DONE, "")
+    rows = json.loads(result.out)
+    assert [(row["backend"], row["workers"], row["agrees"]) for row in rows] == [
+        ("torch", 1, True),
+        ("torch", 2, True),
+        ("ort", 1, True),
+        ("ort", 2, True),
+    ]
+
+
+def test_compare_prints_a_table(run: Cli) -> None:
+    result = run(
+        "compare", "fork.onnx", "--backends=ort", "--passes=cluster", "--inputs=x.npz",
+        "--rtol=1e-4", "--atol=1e-6", "--seed=1", "--input-range=x:0,1",
+    )  # fmt: skip
+    assert result.code == DONE
+    assert "2 of 2" in result.out
+    assert "agrees" in result.out
+
+
+class _Wrong(OrtBackend):
+    """Computes Tanh where the model says Sigmoid."""
+
+    def prepare(self, graph: Graph, context: Context) -> Graph:
+        copy = graph.clone()
+        next(op for op in copy.ops if op.kind == "Sigmoid").kind = "Tanh"
+        return copy
+
+
+def test_compare_fails_and_names_the_first_op_that_differs(
+    run: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.BACKENDS, "_entries", {"wrong": (_Wrong, "tests")})
+    table = run("compare", "fork.onnx", "--backends=wrong", QUICK)
+    assert table.code == FAILED
+    assert "differs, first at %right = Tanh" in table.out
+    row = json.loads(run("compare", "fork.onnx", "--backends=wrong", QUICK, "--json").out)[0]
+    assert not row["agrees"]
+    assert row["outputs"]["y"]["error"] > row["outputs"]["y"]["limit"]
+
+
+def test_bench_in_json(run: Cli) -> None:
+    result = run(
+        "bench",
+        "fork.onnx",
+        "--backends=ort",
+        "--workers=1",
+        "--rounds=1",
+        "--no-peers",
+        "--json",
+        "--trace=t.json",
+    )
+    assert result.code == DONE, result.err
+    rows = json.loads(result.out)
+    assert rows
+    assert all(row for row in rows)
+
+
+def test_profile_serves_as_costs(run: Cli) -> None:
+    result = run("profile", "fork.onnx", "-o", "costs.json", "--backend=ort", "--rounds=1")
+    assert (result.code, result.out) == (DONE, "")
+    assert "a message takes" in result.err
+    assert set(json.loads(Path("costs.json").read_text())["ops"]) >= {"hidden", "left"}
+    assert run("opt", "fork.onnx", "--passes=cluster", "--costs=costs.json").code == DONE
+    refuses(
+        run("profile", "fork.onnx", "-o", "no/c.json", "--backend=ort", "--rounds=1"), FAILED, "no"
+    )
+
+
+def test_demo_leaves_its_artifacts(run: Cli) -> None:
+    result = run("demo", "fork.onnx", "-o", "demo", "--backends=ort", "--workers=1", "--rounds=1")
+    assert result.code == DONE, result.err
+    assert "fork" in result.out
+    assert "demo/fork-ort-parallel/model.py" in result.out
+    assert Path("demo/fork-ort-parallel/model.py").is_file()
+
+
+def test_inspect(run: Cli) -> None:
+    described = json.loads(run("inspect", "fork.onnx", "--json", "--workers=2").out)
+    assert described["inputs"] == {"x": "f32[1,4]"}
+    assert described["outputs"] == {"y": "f32[1,4]"}
+    assert described["ops"] == {"MatMul": 1, "Relu": 1, "Sigmoid": 1, "Add": 1}
+    assert described["opsets"] == {"": 21}
+    text = run("inspect", "fork.onnx", "--costs=static").out
+    for word in ("MatMul", "parallelism", "clusters before merge", "critical path"):
+        assert word in text
+
+
+def test_ops_lists_the_table(run: Cli) -> None:
+    table = json.loads(run("ops", "--json").out)
+    assert table["Softmax"] == sorted(table["Softmax"])
+    assert "Relu" in run("ops", "--backend=torch").out
+    refuses(run("ops", "--backend=ort"), USAGE, "ort backend keeps no table")
+    refuses(run("ops", "--backend=tpu"), USAGE, "unknown backend")
+
+
+def test_zoo(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = run("zoo", "build", "squeezenet", "-o", "s.onnx", "--image-size=32", "--batch=N",
+                "--seed=1", "--opset=18")  # fmt: skip
+    assert (built.code, built.out) == (DONE, "")
+    described = json.loads(run("inspect", "s.onnx", "--json").out)
+    assert described["inputs"] == {"image": "f32[N,3,32,32]"}
+    assert described["opsets"] == {"": 18}
+    refuses(run("zoo", "build", "alexnet", "-o", "a.onnx"), USAGE, "unknown zoo model")
+
+    few = {"bilstm": (registry.MODELS.find("bilstm"), "ramiel-ir")}
+    monkeypatch.setattr(registry.MODELS, "_entries", few)
+    rows = json.loads(run("zoo", "list", "--json").out)
+    assert [row["name"] for row in rows] == ["bilstm"]
+    assert "bilstm" in run("zoo", "list").out

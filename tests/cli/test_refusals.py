@@ -1,0 +1,194 @@
+"""Models, options and inputs that are refused: exit code, one line, nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from ramiel_ir.parser import parse_graph
+from tests.cli.calls import (
+    DONE,
+    FAILED,
+    UNSUPPORTED,
+    USAGE,
+    Cli,
+    fork,
+    model,
+    python,
+    refuses,
+)
+
+
+def _cycle() -> onnx.ModelProto:
+    return model(
+        [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"]),
+         helper.make_node("Relu", ["b"], ["y"])]
+    )  # fmt: skip
+
+
+def _duplicate() -> onnx.ModelProto:
+    return model([helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Abs", ["x"], ["y"])])
+
+
+def _without_weight() -> onnx.ModelProto:
+    made = fork()
+    del made.graph.initializer[:]
+    return made
+
+
+def _two_inputs_of_one_name() -> onnx.ModelProto:
+    made = fork()
+    made.graph.input.append(made.graph.input[0])
+    return made
+
+
+def _newer_opset() -> onnx.ModelProto:
+    made = fork()
+    made.opset_import[0].version = 999
+    return made
+
+
+def _external(location: str) -> onnx.ModelProto:
+    made = fork()
+    tensor = made.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return made
+
+
+def _map_input() -> onnx.ModelProto:
+    made = fork()
+    kind = made.graph.input[0].type
+    kind.Clear()
+    kind.map_type.key_type = TensorProto.INT64
+    kind.map_type.value_type.tensor_type.elem_type = TensorProto.FLOAT
+    return made
+
+
+BAD_MODELS: dict[str, tuple[Callable[[], onnx.ModelProto | bytes | None], int, str]] = {
+    "missing": (lambda: None, FAILED, "there is no file"),
+    "text": (lambda: b"hello, I am text\n", FAILED, "not an ONNX model"),
+    "empty": (lambda: b"", FAILED, "holds no graph"),
+    "truncated": (lambda: fork().SerializeToString()[:150], FAILED, "cut short"),
+    "cycle": (_cycle, FAILED, "cycle"),
+    "duplicate": (_duplicate, FAILED, "'y' stands for two values"),
+    "inputs": (_two_inputs_of_one_name, FAILED, "'x' stands for two values"),
+    "weightless": (_without_weight, FAILED, "'w', which nothing produces"),
+    "newer": (_newer_opset, FAILED, "opset 999"),
+    "outside": (lambda: _external("../secret.bin"), FAILED, "w"),
+    "absolute": (lambda: _external("/etc/hostname"), FAILED, "w"),
+    "absent": (lambda: _external("absent.bin"), FAILED, "w"),
+    "map": (_map_input, UNSUPPORTED, "map"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MODELS)
+def test_bad_models_are_refused_and_leave_nothing(run: Cli, name: str) -> None:
+    make, code, fragment = BAD_MODELS[name]
+    file = Path(f"{name}.onnx")
+    made = make()
+    if made is not None:
+        file.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
+    before = sorted(Path().iterdir())
+    refuses(run("opt", "--passes=cluster", file, "-o", "bad.ir"), code, fragment)
+    refuses(run("compile", file, "-o", "out"), code, fragment)
+    refuses(run("compile", file, "-o", "out", "--backend=ort"), code, fragment)
+    refuses(run("compare", file), code, fragment)
+    if name != "absent":  # what it says does not need the weights
+        refuses(run("inspect", file), code, fragment)
+    if made is not None:
+        data = made if isinstance(made, bytes) else made.SerializeToString()
+        refuses(run("compile", "-", "-o", "out", stdin=data), code)
+    assert sorted(Path().iterdir()) == before
+
+
+def test_an_unsupported_op_is_named_by_every_backend(run: Cli) -> None:
+    nodes = [helper.make_node("Nothing", ["x"], ["y"], domain="no.where")]
+    onnx.save(model(nodes, domains=["no.where"]), "odd.onnx")
+    assert "no.where.Nothing(%x)" in run("opt", "odd.onnx").out  # the IR carries any op
+    for backend in ("torch", "ort"):
+        result = run("compile", "odd.onnx", "-o", "out", "--backend", backend)
+        refuses(result, UNSUPPORTED, "no.where.Nothing", "%y", "hint: ")
+        assert not Path("out").exists()
+
+
+USAGE_ERRORS = {
+    "unknown command": (["optt", "fork.onnx"], "No such command 'optt'"),
+    "misspelt option": (["opt", "--pases=cluster", "fork.onnx"], "No such option: --pases"),
+    "no model": (["opt"], "opt needs a model"),
+    "no folder": (["compile", "fork.onnx"], "'-o' / '--output'"),
+    "unknown pass": (["opt", "--passes=mrege", "fork.onnx"], "unknown pass 'mrege'; there are: "),
+    "unknown pass option": (["opt", "--passes=merge{max=1}", "fork.onnx"], "there are: max-cl"),
+    "bad pipeline": (["opt", "--passes=cluster,,merge", "fork.onnx"], "^"),
+    "unknown backend": (
+        ["compile", "fork.onnx", "-o", "out", "--backend=tpu"],
+        "unknown backend 'tpu'; there are: ort, torch",
+    ),
+    "compare's backend": (["compare", "fork.onnx", "--backends=ort,"], "unknown backend ''"),
+    "unknown costs": (["opt", "fork.onnx", "--costs=free"], "unknown costs 'free'"),
+    "missing profile": (["opt", "fork.onnx", "--costs=no.json"], "no.json"),
+    "output kind": (["opt", "fork.onnx", "-o", "x.txt"], "'x.txt'"),
+    "no workers": (["compile", "fork.onnx", "-o", "out", "--workers=0"], "--workers"),
+    "no threads": (["compile", "fork.onnx", "-o", "out", "--threads=0"], "--threads"),
+    "compare's workers": (["compare", "fork.onnx", "--workers=0"], "--workers takes numbers"),
+    "workers in words": (["compare", "fork.onnx", "--workers=two"], "'two'"),
+    "unknown zoo model": (["opt", "zoo:alexnet"], "unknown zoo model 'alexnet'; there are: "),
+    "shape of no input": (["opt", "fork.onnx", "--input-shape=z:1"], "no input 'z'"),
+    "shape of other rank": (["opt", "fork.onnx", "--input-shape=x:1"], "rank 2"),
+    "shape that contradicts": (["opt", "fork.onnx", "--input-shape=x:2,4"], "'x'"),
+    "shape without name": (["opt", "fork.onnx", "--input-shape=1,4"], "NAME:VALUES"),
+    "range of three": (["compare", "fork.onnx", "--input-range=x:0,1,2"], "NAME:LO,HI"),
+    "range in words": (["compare", "fork.onnx", "--input-range=x:low,high"], "NAME:LO,HI"),
+    "inputs that are none": (["compare", "fork.onnx", "--inputs=fork.onnx"], "no .npz"),
+    "zoo option": (["zoo", "build", "dlrm", "-o", "d.onnx", "--image-size=9"], "image-size"),
+}
+
+
+@pytest.mark.parametrize("case", USAGE_ERRORS)
+def test_usage_errors(run: Cli, case: str) -> None:
+    arguments, fragment = USAGE_ERRORS[case]
+    before = sorted(Path().iterdir())
+    refuses(run(*arguments), USAGE, fragment)
+    assert sorted(Path().iterdir()) == before
+
+
+def test_shapes_of_ir_are_fixed(run: Cli) -> None:
+    text = run("opt", "fork.onnx").out
+    Path("fork.ir").write_text(text)
+    refuses(run("opt", "fork.ir", "--input-shape=x:1,4"), USAGE, "fixed")
+    refuses(run("opt", "-", "--input-shape=x:1,4", stdin=text.encode()), USAGE, "fixed")
+
+
+def test_ir_that_does_not_parse_points_at_the_place(run: Cli) -> None:
+    result = run("opt", "-", stdin=b"graph @g(%x: f32[1]) opset 21 {\n  %y = Relu(%x : f32[1]\n}")
+    refuses(result, FAILED, "stdin:2:", "^")
+    refuses(run("opt", "-", stdin=b"graph \xff"), FAILED, "stdin:1:")
+
+
+def test_debug_shows_the_traceback(run: Cli, tmp_path: Path) -> None:
+    done = python("-m", "ramiel_ir", "--debug", "opt", str(tmp_path / "missing.onnx"))
+    assert done.returncode == FAILED
+    assert "Traceback" in done.stderr
+    assert "ModelError: there is no file" in done.stderr
+
+
+def test_warnings_go_to_stderr(run: Cli) -> None:
+    done = python("-m", "ramiel_ir", "opt", "fork.onnx", "--workers=999")
+    assert done.returncode == DONE
+    assert done.stderr.startswith("warning: 999 workers share ")
+    assert parse_graph(done.stdout)
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    script = "{} -m ramiel_ir opt --list-passes | head -c 1"
+    done = subprocess.run(
+        ["bash", "-c", script.format(sys.executable)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (DONE, "")

@@ -1,0 +1,159 @@
+"""What is broken is refused by one clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.backend.test
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from ramiel_ir.errors import ModelError, RamielError, UnsupportedOpError
+from ramiel_ir.onnx_io import read_onnx
+from tests.onnx_io.models import F32, model, node, round_trip, value, with_functions
+
+
+def _cycle() -> onnx.ModelProto:
+    return model([node("Add", "x b", "a"), node("Neg", "a", "b"), node("Relu", "b", "y")])
+
+
+def _no_graph() -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    proto.graph.node.append(node("Relu", "x", "y"))
+    return proto
+
+
+def _sparse() -> onnx.ModelProto:
+    proto = model([node("Add", "x s", "y")])
+    values = helper.make_tensor("s", F32, [1], [1.0])
+    indices = helper.make_tensor("i", TensorProto.INT64, [1], [0])
+    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [2]))
+    return proto
+
+
+def _two_weights() -> onnx.ModelProto:
+    weights = [numpy_helper.from_array(np.full(2, n, np.float32), "w") for n in range(2)]
+    return model([node("Add", "x w", "y")], weights=weights)
+
+
+def _bad_type() -> onnx.ModelProto:
+    return model([node("Relu", "x", "y")], [value("x", 77)])
+
+
+def _graphs_attribute() -> onnx.ModelProto:
+    body = helper.make_graph([node("Relu", "x", "q")], "b", [], [value("q")])
+    return model([node("Op", "x", "y", domain="a", bodies=[body])], opsets={"": 21, "a": 1})
+
+
+def _short_weight() -> onnx.ModelProto:
+    weight = onnx.TensorProto(name="w", data_type=F32, dims=[2], raw_data=b"\0\0\0\0")
+    return model([node("Add", "x w", "y")], weights=[weight])
+
+
+@pytest.mark.parametrize(
+    ("broken", "error", "message"),
+    [
+        (_cycle, ModelError, "cycle"),
+        (lambda: model([node("Relu", "q", "y")]), ModelError, "reads 'q', which nothing produces"),
+        (lambda: model([]), ModelError, "reads 'y', which nothing produces"),
+        (lambda: model([node("Relu", "x", "y")] * 2), ModelError, "'y' stands for two values"),
+        (lambda: model([node("Relu", "x", "x")]), ModelError, "'x' stands for two values"),
+        (
+            lambda: model([node("Relu", "x", "y")], [value("x"), value("x")]),
+            ModelError,
+            "'x' stands for two values",
+        ),
+        (_two_weights, ModelError, "'w' stands for two values"),
+        (
+            lambda: model([node("Relu", "x", "y")], opsets={"": 999}),
+            ModelError,
+            "uses opset 999; the installed onnx knows",
+        ),
+        (
+            lambda: model([node("Op", "x", "y", domain="a.b")]),
+            ModelError,
+            "uses ops of domain 'a.b' without importing it",
+        ),
+        (_bad_type, ModelError, "77"),
+        (_sparse, UnsupportedOpError, "sparse"),
+        (_graphs_attribute, UnsupportedOpError, "GRAPHS"),
+        (
+            lambda: model([node("Constant", "", "y")]),
+            ModelError,
+            "the Constant 'y' has no value",
+        ),
+        (
+            lambda: model([node("Constant", "", "y", value_int=1, value_float=2.0)]),
+            ModelError,
+            "the Constant 'y' has",
+        ),
+        (
+            lambda: model([node("Constant", "", "y", valve=1)]),
+            ModelError,
+            "the Constant 'y' has",
+        ),
+    ],
+)
+def test_a_broken_model_is_refused_by_one_clear_error(
+    broken: Callable[[], onnx.ModelProto], error: type[RamielError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        read_onnx(broken())
+
+
+def test_an_op_without_results_is_read() -> None:
+    proto = model([node("Relu", "x", "y"), node("Print", "x", "", domain="a")])
+    proto.opset_import.add(domain="a", version=1)
+    graph = read_onnx(proto)
+    assert {op.label for op in graph.ops} == {"%y", "_"}
+    round_trip(graph)
+
+
+def test_weights_that_are_cut_short_say_so_when_they_are_read() -> None:
+    with pytest.raises(ModelError, match="'w'"):
+        graph = read_onnx(_short_weight())
+        _ = graph.weights[0].weight.array  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no file"),
+        (b"", "holds no graph"),
+        (b"graph @g() { return }", "is not an ONNX model, or it is cut short"),
+        (b"\x00" * 50, "is not an ONNX model"),
+        (model([node("Relu", "x", "y")]).SerializeToString()[:-9], "or it is cut short"),
+    ],
+    ids=["missing", "empty", "text", "zeros", "truncated"],
+)
+def test_a_file_that_is_no_model_is_refused(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / "m.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=message):
+        read_onnx(path)
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_onnx(tmp_path)
+
+
+def test_every_truncation_of_a_model_is_refused_or_read() -> None:
+    """No byte string raises anything but our errors."""
+    data = with_functions().SerializeToString()
+    refused = 0
+    for end in range(len(data)):
+        proto = onnx.ModelProto()
+        try:
+            proto.ParseFromString(data[:end])
+        except Exception:
+            refused += 1
+            continue
+        try:
+            read_onnx(proto)
+        except RamielError:
+            refused += 1
+    assert refused > len(data) // 2
