@@ -30,7 +30,8 @@ from ramiel_ir.cli_options import (
     Seed,
     Threads,
     Workers,
-    model_inputs,
+    given_inputs,
+    parse_ranges,
     print_table,
     printable,
     progress,
@@ -249,6 +250,7 @@ def compile(
     print(
         f"{output}: {_count(len(plan.graph.ops), 'op')} on {_count(len(plan.workers), 'worker')} "
         f"of {_count(plan.threads, 'thread')}, {_count(len(plan.messages), 'message')}, "
+        f"{f'{plan.samples} samples, ' if plan.samples > 1 else ''}"
         f"predicted {done.timeline.makespan / 1e3:.2f} ms; read {output / 'model.py'}",
         file=sys.stderr,
     )
@@ -281,18 +283,22 @@ def run(
     import time
 
     from ramiel_ir.artifact import load
-    from ramiel_ir.inputs import read_inputs, write_outputs
+    from ramiel_ir.inputs import read_inputs, split_samples, stack_samples, write_outputs
 
     seconds: list[float] = []
     with load(folder, isolation=None if isolation is None else isolation.value) as model:
         manifest = json.loads((folder / "manifest.json").read_text())  # load has verified it
-        given = read_inputs(inputs, [entry["name"] for entry in manifest["inputs"]])
+        given: Any = read_inputs(inputs, [entry["name"] for entry in manifest["inputs"]])
+        if manifest["wiring"]["samples"] > 1:
+            given = split_samples(given, manifest["wiring"]["samples"])
         with progress("running", repeat) as advance:
             for _ in range(repeat):
                 start = time.perf_counter()
                 found = model.run(given, timeout=timeout)
                 seconds.append(time.perf_counter() - start)
                 advance()
+    if manifest["wiring"]["samples"] > 1:
+        found = stack_samples(found)
     if outputs is not None:
         write_outputs(outputs, found)
     else:
@@ -339,7 +345,9 @@ def compare(
             backends=backends.split(","),
             workers=counts,
             passes=passes,
-            inputs=model_inputs(graph, inputs, seed, input_range),
+            seed=seed,
+            ranges=parse_ranges(input_range),
+            inputs=given_inputs(graph, inputs),
             tolerance=comparing.Tolerance(rtol, atol),
             isolation=None if isolation is None else isolation.value,
         )

@@ -126,11 +126,17 @@ def model_inputs(
     graph: Graph, path: Path | None, seed: int, ranges: list[str] | None
 ) -> dict[str, Any]:
     """Inputs from the file given, else random ones."""
-    from ramiel_ir.inputs import random_inputs, read_inputs
+    from ramiel_ir.inputs import random_inputs
 
-    if path is not None:
-        return read_inputs(path, [value.name for value in graph.inputs])
-    return random_inputs(graph, seed=seed, ranges=parse_ranges(ranges))
+    given = given_inputs(graph, path)
+    return random_inputs(graph, seed=seed, ranges=parse_ranges(ranges)) if given is None else given
+
+
+def given_inputs(graph: Graph, path: Path | None) -> dict[str, Any] | None:
+    """Inputs from the file given, None without one."""
+    from ramiel_ir.inputs import read_inputs
+
+    return None if path is None else read_inputs(path, [value.name for value in graph.inputs])
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from ramiel_ir.artifact import load, write_artifact
 from ramiel_ir.backend import Isolation
 from ramiel_ir.driver import Compilation, Source, make_context, plan_model, read
 from ramiel_ir.errors import RamielError
-from ramiel_ir.inputs import random_inputs
+from ramiel_ir.inputs import Ranges, random_inputs, split_samples
 from ramiel_ir.interpret import interpret
 from ramiel_ir.ir import DType, Graph, Value
 from ramiel_ir.onnx_io import write_onnx
+
+Samples = Sequence[Mapping[str, Any]]
+"""Inputs or outputs of each sample, by name."""
 
 _TIMEOUT = 600.0  # seconds for one inference; only a hang takes longer
 
@@ -180,21 +184,34 @@ def compare(
     workers: Sequence[int] = (2,),
     passes: str | None = None,
     seed: int = 0,
+    ranges: Ranges | None = None,
     inputs: Mapping[str, Any] | None = None,
     tolerance: Tolerance | None = None,
     isolation: Isolation | None = None,
     **reading: Any,
 ) -> list[Comparison]:
-    """Compile and run the model on each backend and worker count; compare with the reference."""
+    """Compile and run the model on each backend and worker count; compare with the reference.
+
+    Inputs are random, from `seed` and `ranges`, unless given. For a plan of several samples those
+    that are given have a new first axis, and random ones are drawn for each sample.
+    """
     graph = read(source, **reading)
-    given = dict(inputs) if inputs is not None else random_inputs(graph, seed=seed)
     reference = Reference(graph)
-    expected = reference.run(given)
+
+    @cache
+    def samples(count: int) -> tuple[Samples, Samples]:
+        if inputs is None:
+            drawn = [random_inputs(graph, seed=seed + i, ranges=ranges) for i in range(count)]
+        else:
+            drawn = [dict(inputs)] if count == 1 else split_samples(inputs, count)
+        return drawn, [reference.run(sample) for sample in drawn]
+
     found = []
     for backend in backends:
         for count in workers:
             context = make_context(workers=count, backend=backend)
             done = plan_model(graph, backend=backend, passes=passes, context=context)
+            given, expected = samples(done.plan.samples)
             found.append(check(done, reference, given, expected, tolerance, isolation))
     return found
 
@@ -202,44 +219,53 @@ def compare(
 def check(
     done: Compilation,
     reference: Reference,
-    inputs: Mapping[str, Any],
-    expected: Mapping[str, Any],
+    inputs: Samples,
+    expected: Samples,
     tolerance: Tolerance | None = None,
     isolation: Isolation | None = None,
 ) -> Comparison:
-    """Run one compiled plan and compare; on a mismatch find the first op that differs."""
+    """Run one compiled plan and compare; on a mismatch find the first op that differs.
+
+    `inputs` and `expected` hold one dict per sample of the plan.
+    """
     outputs = _run(done, inputs, isolation)
-    seen = {name: deviation(value, outputs[name], tolerance) for name, value in expected.items()}
+    seen = {name: _worst(name, expected, outputs, tolerance) for name in expected[0]}
     first = ""
     if not all(item.agrees for item in seen.values()):
         first = _locate(done, reference.graph, inputs, tolerance)
     return Comparison(done.backend.name, done.context.workers, len(done.plan.workers), seen, first)
 
 
-def _run(
-    done: Compilation, inputs: Mapping[str, Any], isolation: Isolation | None = None
-) -> dict[str, Any]:
+def _worst(name: str, expected: Samples, found: Samples, tolerance: Tolerance | None) -> Deviation:
+    """The deviation of one output in the sample that deviates most."""
+    pairs = zip(expected, found, strict=True)
+    items = [deviation(one[name], other[name], tolerance) for one, other in pairs]
+    return max(items, key=lambda item: (not item.agrees, item.error))
+
+
+def _run(done: Compilation, inputs: Samples, isolation: Isolation | None = None) -> Samples:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "artifact"
         write_artifact(done.plan, done.timeline, done.backend, folder)
         with load(folder, isolation=isolation) as model:
-            return model.run(inputs, timeout=_TIMEOUT)
+            if done.plan.samples == 1:
+                return [model.run(inputs[0], timeout=_TIMEOUT)]
+            results: Samples = model.run(inputs, timeout=_TIMEOUT)
+            return results
 
 
 def _locate(
-    done: Compilation,
-    original: Graph,
-    inputs: Mapping[str, Any],
-    tolerance: Tolerance | None,
+    done: Compilation, original: Graph, inputs: Samples, tolerance: Tolerance | None
 ) -> str:
     """The first op whose result differs; values that fusion removed are skipped."""
     every = original.clone()
     every.set_outputs(_tensors(every))
     try:
-        expected = Reference(every).run(inputs)
+        reference = Reference(every)
+        expected = [reference.run(sample) for sample in inputs]
         graph = done.plan.graph
         before = graph.outputs
-        graph.set_outputs([value for value in _tensors(graph) if value.name in expected])
+        graph.set_outputs([value for value in _tensors(graph) if value.name in expected[0]])
         try:
             outputs = _run(done, inputs, "thread")
         finally:
@@ -247,8 +273,8 @@ def _locate(
     except RamielError as error:
         return f"the first op that differs could not be found: {error}"
     for value in _tensors(graph):
-        if value.name in expected:
-            seen = deviation(expected[value.name], outputs[value.name], tolerance)
+        if value.name in expected[0]:
+            seen = _worst(value.name, expected, outputs, tolerance)
             if not seen.agrees:
                 return f"{value.op} ({seen.reason})"
     return "every op agrees by itself; the outputs that differ are those of the plan"

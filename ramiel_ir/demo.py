@@ -87,7 +87,7 @@ def show(
                 write_artifact(done.plan, done.timeline, done.backend, folder, force=True)
                 contestants.append(Contestant(title, os.fspath(folder)))
                 progress()
-            comparison = check(plans[2], reference, inputs, expected)
+            comparison = check(plans[2], reference, [inputs], [expected])
             parts.append((backend, plans[2], plans[3].plan.is_sequential, comparison, contestants))
         everyone = [contestant for part in parts for contestant in part[4]]
         measured = iter(measure(everyone, graph, inputs, rounds=rounds, progress=progress))

@@ -115,6 +115,24 @@ def read_inputs(path: str | os.PathLike[str], graph_inputs: Sequence[str]) -> di
         return {name: loaded[name] for name in loaded.files}
 
 
+def split_samples(inputs: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """The inputs of each of `count` samples, along the first axis of every array."""
+    for name, array in inputs.items():
+        if np.ndim(array) == 0 or len(array) != count:
+            raise UsageError(f"the input {name!r} needs a new first axis of {count} samples")
+    return [{name: array[index] for name, array in inputs.items()} for index in range(count)]
+
+
+def stack_samples(outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The outputs of all samples, each along a new first axis; lists where shapes differ."""
+    found: dict[str, Any] = {}
+    for name in outputs[0]:
+        values = [sample[name] for sample in outputs]
+        shapes = {np.shape(value) if isinstance(value, np.ndarray) else None for value in values}
+        found[name] = np.stack(values) if len(shapes) == 1 and None not in shapes else values
+    return found
+
+
 def write_outputs(path: str | os.PathLike[str], outputs: Mapping[str, Any]) -> None:
     """Write arrays as .npz. Raises `UsageError` for values that .npz cannot hold."""
     for name, value in outputs.items():

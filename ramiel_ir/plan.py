@@ -9,6 +9,7 @@ it.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -287,33 +288,53 @@ class Timeline:
         ]
 
 
-def simulate(plan: Plan, costs: Costs) -> Timeline:
-    """Play the plan by a cost model.
+class Playback:
+    """Clocks of workers that play steps by a cost model, one step after the other; µs.
 
     A send occupies its worker for `costs.send`, and its message can be used `costs.edge` after the
     send began. A receive waits for that, and occupies its worker for at least `costs.receive`.
-    Computing after a message takes `costs.segment` more. Raises `PlanError` where the plan has a
-    cycle.
+    Computing after a message takes `costs.segment` more.
     """
+
+    def __init__(
+        self, messages: Sequence[Message], workers: int, threads: int, costs: Costs
+    ) -> None:
+        self.clock = [0.0] * workers
+        self._messages, self._threads, self._costs = messages, threads, costs
+        self._arrives: dict[int, float] = {}
+        self._computing = [False] * workers
+        self._segment = costs.segment()
+
+    def arrival(self, step: Step) -> float:
+        """When what the step waits for is there: 0 if for nothing, infinity if it is not sent."""
+        return self._arrives.get(step.message, math.inf) if isinstance(step, Receive) else 0.0
+
+    def play(self, worker: int, step: Step) -> Span:
+        """The step on that worker, as soon as it can."""
+        start = self.clock[worker]
+        if isinstance(step, Compute):
+            end = start + self._costs.op(step.op, self._threads)
+            end += 0.0 if self._computing[worker] else self._segment
+        elif isinstance(step, Send):
+            value = self._messages[step.message].value
+            end = start + self._costs.send(value)
+            self._arrives[step.message] = start + self._costs.edge(value)
+        else:
+            value = self._messages[step.message].value
+            end = max(start + self._costs.receive(value), self._arrives[step.message])
+        self._computing[worker] = isinstance(step, Compute)
+        self.clock[worker] = end
+        return Span(step, start, end)
+
+
+def simulate(plan: Plan, costs: Costs) -> Timeline:
+    """Play the plan by a cost model. Raises `PlanError` where the plan has a cycle."""
     rows: list[list[Span]] = [[] for _ in plan.workers]
-    clock = [0.0] * len(plan.workers)
-    arrives: dict[int, float] = {}
-    segment = costs.segment()
+    playback = Playback(plan.messages, len(plan.workers), plan.threads, costs)
     for worker, step in plan.walk():
         if step is None:
             raise PlanError(f"the plan has a cycle: worker {worker} waits for ever")
-        start = clock[worker]
-        if isinstance(step, Compute):
-            begins = not rows[worker] or not isinstance(rows[worker][-1].step, Compute)
-            clock[worker] = start + costs.op(step.op, plan.threads) + segment * begins
-        elif isinstance(step, Send):
-            value = plan.messages[step.message].value
-            clock[worker] = start + costs.send(value)
-            arrives[step.message] = start + costs.edge(value)
-        else:
-            value = plan.messages[step.message].value
-            clock[worker] = max(start + costs.receive(value), arrives[step.message])
-        rows[worker].append(Span(step, start, clock[worker]))
+        rows[worker].append(playback.play(worker, step))
     return Timeline(tuple(map(tuple, rows)), costs.request(len(plan.workers), plan.graph.inputs))
 
 

@@ -32,7 +32,7 @@ def test_agrees_at_every_number_of_workers(backend, model):
         pipeline = f"fold,dce,absorb,cluster,merge{{max-clusters={workers}}},clone"
         context = make_context(workers=workers, backend=backend)
         done = plan_model(graph, backend=backend, passes=pipeline, context=context)
-        found = check(done, reference, inputs, expected, isolation="thread")
+        found = check(done, reference, [inputs], [expected], isolation="thread")
         assert found.agrees, f"{workers} workers: {found.first}"
         used.append(found.used_workers)
     assert name in CHAINS or used[1] == 2

@@ -143,7 +143,7 @@ def test_compare_notices_every_mutant(backend, model):
         assert len(done.plan.workers) == 2
         name, wrong = mutant(done, seed)
         seen.append(name)
-        comparison = check(wrong, reference, inputs, expected, isolation="thread")
+        comparison = check(wrong, reference, [inputs], [expected], isolation="thread")
         assert not comparison.agrees, f"mutant {seed} ({name}) survived"
         assert comparison.first
     assert {"drop_op", "exchange_weights", "swap_receives"} == set(seen)
@@ -154,7 +154,7 @@ def test_the_plan_without_a_mutation_agrees(backend, model):
     graph, reference, inputs, expected = model
     context = make_context(workers=2, backend=backend, costs=StaticCosts())
     done = plan_model(graph, backend=backend, passes=PIPELINE, context=context)
-    assert check(done, reference, inputs, expected, isolation="thread").agrees
+    assert check(done, reference, [inputs], [expected], isolation="thread").agrees
 
 
 def test_the_first_op_that_differs_is_named(model):
@@ -164,6 +164,6 @@ def test_the_first_op_that_differs_is_named(model):
     named = {value.name: value for value in done.plan.graph.weights}
     first, second = (named[f"stage1.branch{branch}.weight"] for branch in (1, 2))
     first.weight, second.weight = second.weight, first.weight
-    comparison = check(done, reference, inputs, expected, isolation="thread")
+    comparison = check(done, reference, [inputs], [expected], isolation="thread")
     assert not comparison.agrees
     assert comparison.first.startswith("%stage1.branch1.conv = Conv (max |a − b| is ")

@@ -7,6 +7,7 @@ PASSES = {
     "dce": "ramiel_passes.dce:Dce",
     "fold": "ramiel_passes.fold:Fold",
     "gate": "ramiel_passes.gate:Gate",
+    "hypercluster": "ramiel_passes.hypercluster:Hypercluster",
     "merge": "ramiel_passes.merge:Merge",
     "refine": "ramiel_passes.refine:Refine",
     "sequential": "ramiel_passes.sequential:Sequential",
