@@ -59,7 +59,7 @@ def write_artifact(
     Raises `UsageError` when the folder holds something; with `force` an artifact is replaced.
     """
     target = Path(folder)
-    _refuse_existing(target, force)
+    refuse_existing(target, force)
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent.resolve()))
     try:
@@ -79,7 +79,9 @@ def write_artifact(
     return target
 
 
-def _refuse_existing(target: Path, force: bool) -> None:
+def refuse_existing(folder: str | os.PathLike[str], force: bool) -> None:
+    """Raise the `UsageError` of `write_artifact` where it would refuse the folder."""
+    target = Path(folder)
     if not target.exists():
         return
     if not target.is_dir():

@@ -41,6 +41,7 @@ from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import Graph
 from ramiel_ir.machine import usable_cores
 from ramiel_ir.onnx_io import write_onnx
+from ramiel_ir.pipeline import Context
 from ramiel_ir.trace import Trace, predicted, record, typical
 
 MODULE = "module.pt"
@@ -297,27 +298,39 @@ def ours(
     costs: Costs | Mapping[str, Costs] | None = None,
 ) -> Iterator[tuple[list[Contestant], dict[str, Compilation]]]:
     """Artifacts to measure: per backend sequential on 1 and on all cores, parallel, and gated."""
-    with tempfile.TemporaryDirectory() as scratch:
-        contestants: list[Contestant] = []
-        plans: dict[str, Compilation] = {}
-        for backend in backends:
-            known = costs.get(backend) if isinstance(costs, Mapping) else costs
-            context = make_context(workers=workers, costs=known, backend=backend)
-            wanted: list[tuple[str, str | None, int | None]] = [
-                ("sequential, 1 thread", f"{SIMPLIFY},sequential", 1),
-                (f"sequential, {context.cores} threads", f"{SIMPLIFY},sequential", context.cores),
-                (f"parallel, {context.workers} workers", parallel_pipeline(context.workers), None),
-                ("default (gated)", None, None),
-            ]
-            for title, passes, threads in wanted:
-                done = plan_model(
-                    graph, backend=backend, passes=passes, context=context, threads=threads
-                )
-                folder = Path(scratch) / f"{backend}_{len(contestants)}"
-                write_artifact(done.plan, done.timeline, done.backend, folder)
-                name = f"{backend}: {title}"
-                plans[name] = done
-                contestants.append(
-                    Contestant(name, os.fspath(folder), predicted=done.timeline.latency)
-                )
+    plans: dict[str, Compilation] = {}
+    for backend in backends:
+        known = costs.get(backend) if isinstance(costs, Mapping) else costs
+        context = make_context(workers=workers, costs=known, backend=backend)
+        plans |= sequential_plans(graph, context)
+        for title, passes in (
+            (f"parallel, {context.workers} workers", parallel_pipeline(context.workers)),
+            ("default (gated)", None),
+        ):
+            done = plan_model(graph, backend=backend, passes=passes, context=context)
+            plans[f"{backend}: {title}"] = done
+    with emitted(plans) as contestants:
         yield contestants, plans
+
+
+def sequential_plans(graph: Graph, context: Context) -> dict[str, Compilation]:
+    """By title, the plans of one worker with one thread and with all cores."""
+    passes, backend = f"{SIMPLIFY},sequential", context.backend
+    return {
+        f"{backend}: sequential, {threads} thread{'s' * (threads > 1)}": plan_model(
+            graph, backend=backend, passes=passes, context=context, threads=threads
+        )
+        for threads in dict.fromkeys((1, context.cores))
+    }
+
+
+@contextmanager
+def emitted(plans: Mapping[str, Compilation]) -> Iterator[list[Contestant]]:
+    """A contestant for each plan: its artifact is there for as long as the context is open."""
+    with tempfile.TemporaryDirectory() as scratch:
+        contestants = []
+        for number, (name, done) in enumerate(plans.items()):
+            folder = Path(scratch) / f"{done.backend.name}_{number}"
+            write_artifact(done.plan, done.timeline, done.backend, folder)
+            contestants.append(Contestant(name, os.fspath(folder), predicted=done.timeline.latency))
+        yield contestants

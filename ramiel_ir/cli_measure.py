@@ -1,4 +1,4 @@
-"""The commands that measure: bench, profile, calibrate, demo."""
+"""The commands that measure: bench, tune, profile, calibrate, demo."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ramiel_ir.cli_options import (
     AsJson,
     Backends,
     CostModel,
+    External,
     InputRange,
     InputShape,
     Model,
@@ -68,9 +69,13 @@ def bench(
     if as_json:
         print(json.dumps([row.as_dict() for row in report.rows], indent=2))
         return
+    _print_rows(graph.name, report.rows)
+
+
+def _print_rows(title: str, rows: list[Any]) -> None:
     header = ["", "min ms", "median ms", "± spread", "CPU ms", "predicted ms"]
-    print_table(graph.name, header, [_bench_row(row) for row in report.rows])
-    for row in report.rows:
+    print_table(title, header, [_bench_row(row) for row in rows])
+    for row in rows:
         if row.failure:
             print(f"{row.contestant.name} failed: {printable(row.failure)}", file=sys.stderr)
 
@@ -87,6 +92,37 @@ def _bench_row(row: Any) -> list[str]:
         f"{1e3 * row.cpu_seconds:.1f}",
         "" if predicted is None else f"{predicted / 1e3:.2f}",
     ]
+
+
+@measure_app.command(short_help="Emit the plan that is fastest on this machine.")
+def tune(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The artifact's folder.")],
+    backends: Backends = "torch,ort",
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 8,
+    seed: Seed = 0,
+    inputs: Annotated[Path | None, typer.Option(help="Inputs, as run takes them.")] = None,
+    input_shape: InputShape = None,
+    input_range: InputRange = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an artifact.")] = False,
+    allow_external: External = None,
+) -> None:
+    """Measure plans of each backend, sequential and parallel, and emit the fastest."""
+    from ramiel_ir import tune as tuning
+
+    graph = read_model(model, input_shape, allow_external)
+    with progress("tuning") as advance:
+        found = tuning.tune(
+            graph,
+            output,
+            backends=backends.split(","),
+            rounds=rounds,
+            inputs=model_inputs(graph, inputs, seed, input_range),
+            force=force,
+            progress=advance,
+        )
+    _print_rows(graph.name, found.rows)
+    print(f"{output}: {found.best.contestant.name}; read {output / 'model.py'}", file=sys.stderr)
 
 
 @measure_app.command(short_help="Measure costs on this machine.")

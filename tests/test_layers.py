@@ -31,7 +31,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("driver",),
     ("compare", "profile", "contestant"),
     ("bench",),
-    ("demo",),
+    ("demo", "tune"),
     ("cli_options",),
     ("cli_measure", "cli_zoo"),
     ("cli",),

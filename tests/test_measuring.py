@@ -12,12 +12,13 @@ from ramiel_ir.bench import Contestant, Measurement, measure, ours
 from ramiel_ir.compare import Reference
 from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.driver import make_context, parse_costs, plan_model, read
-from ramiel_ir.errors import UsageError
+from ramiel_ir.errors import RamielError, UnsupportedOpError, UsageError
 from ramiel_ir.inputs import random_inputs
-from ramiel_ir.ir import DType, Graph, Type, Value
+from ramiel_ir.ir import DType, Graph, Op, Type, Value
 from ramiel_ir.measured import MeasuredCosts
 from ramiel_ir.pipeline import PassManager
 from ramiel_ir.profile import profile
+from ramiel_ir.tune import choose, tune, worker_counts
 from tests.exported.modules import ConvNet, normal
 
 KIND = Type(DType.F32, (1, 64))
@@ -148,6 +149,32 @@ def test_statistics_of_a_measurement():
     assert row.median == pytest.approx(6.0)
     assert row.spread == pytest.approx((10 - 2) / 2 / 6)
     assert row.as_dict()["cpu_ms"] == pytest.approx(2.0)
+
+
+def test_of_equally_fast_plans_the_one_that_takes_less_cpu_time_wins():
+    def row(name, latency, cpu, failure=""):
+        return Measurement(Contestant(name), [latency] * 3, [cpu], failure=failure)
+
+    rows = [row("a", 1.00, 1.9), row("b", 1.02, 1.0), row("c", 1.04, 0.5), row("d", 0, 0, "no")]
+    assert choose(rows).contestant.name == "b"
+    with pytest.raises(RamielError, match="no plan could be measured: no"):
+        choose(rows[3:])
+
+
+def test_tune_tries_powers_of_two_and_all_cores():
+    assert [worker_counts(cores) for cores in (1, 2, 3, 4, 6, 16)] == [
+        [], [2], [2, 3], [2, 4], [2, 4, 6], [2, 4, 8, 16],
+    ]  # fmt: skip
+
+
+def test_a_backend_that_lacks_an_op_takes_no_part_in_tuning(tmp_path, caplog):
+    graph = Graph("odd", [Value("x", KIND)], opsets={"": 21, "no.where": 1})
+    graph.append(Op("Nothing", graph.inputs, [Value("y", KIND)], domain="no.where"))
+    graph.set_outputs(graph.ops[0].writes)
+    with pytest.raises(UnsupportedOpError, match=r"no\.where\.Nothing"):
+        tune(graph, tmp_path / "out", backends=["torch"])
+    assert "torch takes no part" in caplog.text
+    assert not (tmp_path / "out").exists()
 
 
 def test_reference_says_what_it_is():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ramiel_backends.ort.backend import OrtBackend
@@ -17,6 +18,7 @@ from tests.cli.calls import (
     QUICK,
     USAGE,
     Cli,
+    expected,
     refuses,
 )
 
@@ -90,6 +92,16 @@ def test_profile_serves_as_costs(run: Cli) -> None:
     refuses(
         run("profile", "fork.onnx", "-o", "no/c.json", "--backend=ort", "--rounds=1"), FAILED, "no"
     )
+
+
+def test_tune_leaves_the_fastest(run: Cli) -> None:
+    result = run("tune", "fork.onnx", "-o", "out", "--backends=ort", "--rounds=1")
+    assert result.code == DONE, result.err
+    assert "ort: sequential, 1 thread" in result.out
+    assert "out: ort: " in result.err
+    assert run("run", "out", "--inputs=x.npz", "--outputs=y.npz").code == DONE
+    np.testing.assert_allclose(np.load("y.npz")["y"], expected(), rtol=1e-5)
+    refuses(run("tune", "fork.onnx", "-o", "out"), USAGE, "is not empty", "--force")
 
 
 def test_demo_leaves_its_artifacts(run: Cli) -> None:
