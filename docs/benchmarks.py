@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 
 from filling import fill, table
 
 from ramiel_ir import registry
-from ramiel_ir.bench import Measurement, bench
+from ramiel_ir.backend import find_backend
+from ramiel_ir.bench import COLUMNS, bench
+from ramiel_ir.calibrate import measure_messages
+from ramiel_ir.costs import MessageCosts
 from ramiel_ir.driver import read
 from ramiel_ir.profile import profile
 
 _BACKENDS = ("torch", "ort")
 
 
-def section(name: str, rounds: int) -> str:
+def section(name: str, messages: Mapping[str, MessageCosts], rounds: int) -> str:
     """The table of one model."""
     graph = read(f"zoo:{name}")
-    costs = {backend: profile(graph, backend=backend, rounds=8) for backend in _BACKENDS}
+    costs = {
+        backend: profile(graph, backend=backend, rounds=8, messages=messages[backend])
+        for backend in _BACKENDS
+    }
     report = bench(graph, backends=_BACKENDS, costs=costs, rounds=rounds)
-    header = ["", "min ms", "median ms", "± spread", "CPU ms", "PSS MiB", "start s", "predicted ms"]
-    return f"## {name}\n\n{table(header, [_row(row) for row in report.rows])}\n"
-
-
-def _row(row: Measurement) -> list[str]:
-    if row.failure:
-        return [row.contestant.name, f"failed: {row.failure}", *[""] * 6]
-    predicted = row.contestant.predicted
-    return [
-        row.contestant.name,
-        f"{row.minimum:.2f}",
-        f"{row.median:.2f}",
-        f"{100 * row.spread:.0f} %",
-        f"{1e3 * row.cpu_seconds:.1f}",
-        f"{row.memory:.0f}",
-        f"{row.start:.1f}",
-        "" if predicted is None else f"{predicted / 1e3:.2f}",
-    ]
+    failures = "".join(
+        f"\n{row.contestant.name} failed: {row.failure}\n" for row in report.rows if row.failure
+    )
+    rows = [row.cells() for row in report.rows]
+    return f"## {name}\n\n{table(list(COLUMNS), rows)}\n{failures}"
 
 
 def main() -> None:
@@ -46,10 +40,11 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=registry.MODELS.names())
     parser.add_argument("--rounds", type=int, default=6)
     options = parser.parse_args()
+    messages = {name: measure_messages(find_backend(name), rounds=20) for name in _BACKENDS}
     sections = []
     for name in options.models:
         print(name, file=sys.stderr)
-        sections.append(section(name, options.rounds))
+        sections.append(section(name, messages, options.rounds))
         # After each model, so that what was measured is kept.
         fill(__file__, {"sections": "\n".join(sections)})
 

@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -28,14 +27,16 @@ _MANIFEST = "manifest.json"
 class Model(Protocol):
     """A loaded artifact. Close it, or use it as a context manager."""
 
-    def run(self, inputs: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
+    def run(self, inputs: Any, timeout: float | None = None) -> Any:
         """The outputs by name, arrays the caller owns; `timeout` in seconds.
+
+        Where the plan has several samples, lists of one dict per sample go in and come out.
 
         Raises `UsageError`-like errors for wrong inputs, `WorkerError` when a worker raises or
         dies, `WorkerTimeout` after the deadline. The next call runs on healthy workers.
         """
 
-    def submit(self, inputs: Mapping[str, Any]) -> Future[dict[str, Any]]:
+    def submit(self, inputs: Any) -> Future[Any]:
         """The same, without waiting."""
 
     def close(self) -> None:

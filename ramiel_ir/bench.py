@@ -25,7 +25,7 @@ import numpy as np
 
 from ramiel_ir import registry
 from ramiel_ir.artifact import write_artifact
-from ramiel_ir.costs import Costs
+from ramiel_ir.costs import Costs, work
 from ramiel_ir.driver import (
     SIMPLIFY,
     Compilation,
@@ -81,6 +81,8 @@ class Contestant:
     threads: int = 1
     predicted: float | None = None
     """Predicted latency in µs, where there is a plan."""
+    bound: float | None = None
+    """The least that the same costs allow to any plan of as many workers of one thread; µs."""
 
     def environment(self, scratch: Path) -> dict[str, str]:
         """What its process needs set: thread counts, empty caches, a place for its files."""
@@ -126,6 +128,22 @@ class Measurement:
         """CPU seconds per inference, all processes together: the stand-in for energy."""
         return statistics.median(self.cpu)
 
+    def cells(self) -> list[str]:
+        """The row as a table would have it; see `COLUMNS`."""
+        if self.failure:
+            return [self.contestant.name, "failed", *[""] * (len(COLUMNS) - 2)]
+        predictions = (self.contestant.predicted, self.contestant.bound)
+        return [
+            self.contestant.name,
+            f"{self.minimum:.2f}",
+            f"{self.median:.2f}",
+            f"{100 * self.spread:.0f} %",
+            f"{1e3 * self.cpu_seconds:.1f}",
+            f"{self.memory:.0f}",
+            f"{self.start:.1f}",
+            *("" if micros is None else f"{micros / 1e3:.2f}" for micros in predictions),
+        ]
+
     def as_dict(self) -> dict[str, Any]:
         """The row as JSON would have it; ms."""
         row: dict[str, Any] = {"name": self.contestant.name}
@@ -137,12 +155,23 @@ class Measurement:
             "median_ms": self.median,
             "spread": self.spread,
             "cpu_ms": 1e3 * self.cpu_seconds,
-            "predicted_ms": None if self.contestant.predicted is None
-            else self.contestant.predicted / 1e3,
+            "predicted_ms": _ms(self.contestant.predicted),
+            "bound_ms": _ms(self.contestant.bound),
             "start_s": self.start,
             "memory_mib": self.memory,
             "runs": len(self.latencies),
         }  # fmt: skip
+
+
+COLUMNS = (
+    "", "min ms", "median ms", "± spread", "CPU ms", "PSS MiB", "start s",
+    "predicted ms", "bound ms",
+)  # fmt: skip
+"""Of a table of measurements."""
+
+
+def _ms(micros: float | None) -> float | None:
+    return None if micros is None else micros / 1e3
 
 
 class _Process:
@@ -332,5 +361,14 @@ def emitted(plans: Mapping[str, Compilation]) -> Iterator[list[Contestant]]:
         for number, (name, done) in enumerate(plans.items()):
             folder = Path(scratch) / f"{done.backend.name}_{number}"
             write_artifact(done.plan, done.timeline, done.backend, folder)
-            contestants.append(Contestant(name, os.fspath(folder), predicted=done.timeline.latency))
+            bound = _bound(done) if done.plan.threads == 1 else None
+            predicted = done.timeline.latency
+            contestants.append(
+                Contestant(name, os.fspath(folder), predicted=predicted, bound=bound)
+            )
         yield contestants
+
+
+def _bound(done: Compilation) -> float:
+    workers = len(done.plan.workers)
+    return done.timeline.request + work(done.graph, done.context.costs).bound(workers)

@@ -317,6 +317,7 @@ def compare(
     backends: Backends = "torch,ort",
     workers: Annotated[str, typer.Option(help="Worker counts, separated by commas.")] = "2",
     passes: Passes = None,
+    costs: CostModel = "analytic",
     rtol: Annotated[float | None, typer.Option(help="Relative tolerance.")] = None,
     atol: Annotated[float | None, typer.Option(help="Absolute tolerance.")] = None,
     seed: Seed = 0,
@@ -331,6 +332,7 @@ def compare(
 ) -> None:
     """Do the backends agree with the reference? Exit code 1 where one does not."""
     from ramiel_ir import compare as comparing
+    from ramiel_ir.driver import parse_costs
 
     try:
         counts = [int(count) for count in workers.split(",")]
@@ -345,6 +347,7 @@ def compare(
             backends=backends.split(","),
             workers=counts,
             passes=passes,
+            costs=None if costs == "analytic" else parse_costs(costs),
             seed=seed,
             ranges=parse_ranges(input_range),
             inputs=given_inputs(graph, inputs),

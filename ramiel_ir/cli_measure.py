@@ -73,25 +73,12 @@ def bench(
 
 
 def _print_rows(title: str, rows: list[Any]) -> None:
-    header = ["", "min ms", "median ms", "± spread", "CPU ms", "predicted ms"]
-    print_table(title, header, [_bench_row(row) for row in rows])
+    from ramiel_ir.bench import COLUMNS
+
+    print_table(title, list(COLUMNS), [row.cells() for row in rows])
     for row in rows:
         if row.failure:
             print(f"{row.contestant.name} failed: {printable(row.failure)}", file=sys.stderr)
-
-
-def _bench_row(row: Any) -> list[str]:
-    if row.failure:
-        return [row.contestant.name, "failed", "", "", "", ""]
-    predicted = row.contestant.predicted
-    return [
-        row.contestant.name,
-        f"{row.minimum:.2f}",
-        f"{row.median:.2f}",
-        f"{100 * row.spread:.0f} %",
-        f"{1e3 * row.cpu_seconds:.1f}",
-        "" if predicted is None else f"{predicted / 1e3:.2f}",
-    ]
 
 
 @measure_app.command(short_help="Emit the plan that is fastest on this machine.")

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ramiel_ir.artifact import load, write_artifact
 from ramiel_ir.backend import Isolation
+from ramiel_ir.costs import Costs
 from ramiel_ir.driver import Compilation, Source, make_context, plan_model, read
 from ramiel_ir.errors import RamielError
 from ramiel_ir.inputs import Ranges, random_inputs, split_samples
@@ -183,6 +184,7 @@ def compare(
     backends: Sequence[str] = ("torch", "ort"),
     workers: Sequence[int] = (2,),
     passes: str | None = None,
+    costs: Costs | None = None,
     seed: int = 0,
     ranges: Ranges | None = None,
     inputs: Mapping[str, Any] | None = None,
@@ -209,7 +211,7 @@ def compare(
     found = []
     for backend in backends:
         for count in workers:
-            context = make_context(workers=count, backend=backend)
+            context = make_context(workers=count, costs=costs, backend=backend)
             done = plan_model(graph, backend=backend, passes=passes, context=context)
             given, expected = samples(done.plan.samples)
             found.append(check(done, reference, given, expected, tolerance, isolation))
@@ -250,8 +252,7 @@ def _run(done: Compilation, inputs: Samples, isolation: Isolation | None = None)
         with load(folder, isolation=isolation) as model:
             if done.plan.samples == 1:
                 return [model.run(inputs[0], timeout=_TIMEOUT)]
-            results: Samples = model.run(inputs, timeout=_TIMEOUT)
-            return results
+            return cast(Samples, model.run(list(inputs), timeout=_TIMEOUT))
 
 
 def _locate(

@@ -8,7 +8,7 @@ from typing import Any
 
 from ramiel_ir.backend import Backend, find_backend
 from ramiel_ir.calibrate import measure_messages
-from ramiel_ir.costs import AnalyticCosts
+from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.driver import SIMPLIFY, make_context, read
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import Graph
@@ -26,9 +26,13 @@ def profile(
     inputs: Mapping[str, Any] | None = None,
     seed: int = 0,
     rounds: int = 20,
+    messages: MessageCosts | None = None,
     **reading: Any,
 ) -> MeasuredCosts:
-    """Measure a model on this machine: ops in sequence on 1 and on all threads, and messages."""
+    """Measure a model on this machine: ops in sequence on 1 and on all threads, and messages.
+
+    Those do not depend on the model: where they were measured before, they may be given.
+    """
     emitter = find_backend(backend)
     context = make_context(workers=2, backend=backend)
     original = read(source, **reading)
@@ -46,7 +50,7 @@ def profile(
         if (label := op.label.removeprefix("%")) in ops and analytic.op(op) > 0
     ]
     scale = statistics.median(ratios) if ratios else 1.0
-    messages = measure_messages(emitter, rounds)
+    messages = messages or measure_messages(emitter, rounds)
     return MeasuredCosts(backend, ops, scale, describe_machine(), messages=messages)
 
 

@@ -44,7 +44,7 @@ COMMANDS = {
     ],
     "run": ["--inputs", "--outputs", "--isolation", "--timeout", "--repeat"],
     "compare": [
-        "--backends", "--workers", "--passes", "--rtol", "--atol", "--seed", "--inputs",
+        "--backends", "--workers", "--passes", "--costs", "--rtol", "--atol", "--seed", "--inputs",
         "--input-shape", "--input-range", "--isolation", "--allow-external", "--json",
     ],
     "bench": ["--backends", "--workers", "--rounds", "--no-peers", "--costs", "--trace", "--json"],
