@@ -193,7 +193,7 @@ def _describe_pass(name: str) -> str:
 def _print_timing(manager: PassManager) -> None:
     for step in manager.steps:
         outcome = "changed" if step.changed else "unchanged"
-        reason = f" ({step.declined})" if step.declined else ""
+        reason = f" ({step.reason})" if step.reason else ""
         print(f"{step.seconds:9.4f} s  {step.spec}: {outcome}{reason}", file=sys.stderr)
 
 
@@ -255,10 +255,9 @@ def compile(
         file=sys.stderr,
     )
     if plan.is_sequential and done.context.workers > 1:
-        print(
-            f"one worker, and not {done.context.workers}: no plan is predicted to be faster",
-            file=sys.stderr,
-        )
+        reasons = [step.reason for step in done.manager.steps if step.changed and step.reason]
+        reason = reasons[-1] if reasons else "the passes leave one cluster"
+        print(f"one worker, and not {done.context.workers}: {reason}", file=sys.stderr)
 
 
 def _count(number: int, thing: str) -> str:

@@ -42,6 +42,16 @@ class No:
 
 
 @dataclass(frozen=True)
+class Yes:
+    """A pass's way to say why it changed something: true, with the reason."""
+
+    reason: str
+
+    def __bool__(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
 class Context:
     """What passes may know beyond the graph.
 
@@ -96,10 +106,13 @@ class Option(ABC):  # the part of a pass that graph and plan passes share
 
 
 class Pass(Option):
-    """Graph → Graph, in place. `run` returns whether it changed anything, or `No` with a reason."""
+    """Graph → Graph, in place. `run` returns whether it changed anything.
+
+    `No` and `Yes` do so with a reason, which people get to see.
+    """
 
     @abstractmethod
-    def run(self, graph: Graph, context: Context) -> bool | No:
+    def run(self, graph: Graph, context: Context) -> bool | No | Yes:
         """Transform `graph`."""
 
 
@@ -192,11 +205,11 @@ def _options(lexer: Lexer) -> Iterator[tuple[str, tuple[str, Callable[[str], Ram
 
 @dataclass(frozen=True)
 class Step:
-    """What one pass did: its spec, whether it changed anything, why it declined, its seconds."""
+    """What one pass did: its spec, whether it changed anything, why or why not, its seconds."""
 
     spec: str
     changed: bool
-    declined: str
+    reason: str
     seconds: float
 
 
@@ -261,7 +274,7 @@ class PassManager:
         return plan
 
     def _record(self, step: Option, changed: bool, outcome: object, seconds: float) -> None:
-        reason = outcome.reason if isinstance(outcome, No) else ""
+        reason = outcome.reason if isinstance(outcome, (No, Yes)) else ""
         self.steps.append(Step(str(step), changed, reason, seconds))
 
     def _guard(self, step: Option, action: Callable[[], Any]) -> Any:

@@ -187,4 +187,4 @@ def test_reference_says_what_it_is():
 def test_absorb_needs_a_batch_normalisation():
     manager = PassManager.parse("absorb")
     assert not manager.run(branches())
-    assert manager.steps[0].declined
+    assert manager.steps[0].reason

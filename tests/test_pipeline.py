@@ -133,7 +133,7 @@ def test_the_manager_says_what_each_pass_did() -> None:
     )
     assert manager.run(diamond()) is True
     assert seen == [("rename", "renamed", True), ("rename", "renamed", False)]
-    assert [(step.spec, step.changed, step.declined) for step in manager.steps] == [
+    assert [(step.spec, step.changed, step.reason) for step in manager.steps] == [
         ("rename", True, ""),
         ("rename", False, "it has that name"),
     ]

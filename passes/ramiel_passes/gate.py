@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ramiel_ir.backend import find_backend
 from ramiel_ir.ir import Graph
-from ramiel_ir.pipeline import Context, No, Pass
+from ramiel_ir.pipeline import Context, No, Pass, Yes
 from ramiel_ir.plan import best_sequential, make_plan, simulate
 from ramiel_passes.sequential import Sequential
 
@@ -23,7 +23,7 @@ class Gate(Pass):
     name = "gate"
     margin: float = 0.03
 
-    def run(self, graph: Graph, context: Context) -> bool | No:
+    def run(self, graph: Graph, context: Context) -> No | Yes:
         if len(graph.clusters) < 2:
             return No("the plan is sequential already")
         plan = make_plan(graph, threads=context.threads)
@@ -34,4 +34,5 @@ class Gate(Pass):
         sequential += context.costs.request(1, graph.inputs)
         if predicted < sequential * (1 - self.margin):
             return No(f"predicted {predicted:.0f} µs against {sequential:.0f} µs sequentially")
-        return Sequential().run(graph, context)
+        Sequential().run(graph, context)
+        return Yes(f"several would take {predicted:.0f} µs, one {sequential:.0f} µs, as predicted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,10 @@ def test_compile_then_run(run: Cli, backend: str) -> None:
 
 def test_compile_says_why_there_is_one_worker(run: Cli) -> None:
     one = ("compile", "fork.onnx", "-o", "out", "--backend=ort", "--passes=sequential")
-    assert "one worker, and not 2: no plan is pred" in run(*one, "--workers=2").err
+    assert "one worker, and not 2: the passes leave one cluster" in run(*one, "--workers=2").err
     assert "one worker" not in run(*one, "--workers=1", "--force").err
+    said = run(*one[:-1], "--passes=cluster,gate", "--workers=2", "--force").err
+    assert re.search(r"and not 2: several would take \d+ µs, one \d+ µs", said)
 
 
 def test_compile_reads_stdin_and_ir(run: Cli) -> None:

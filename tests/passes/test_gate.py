@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ramiel_ir.ir import Graph, Value
-from ramiel_ir.pipeline import Context, No
+from ramiel_ir.pipeline import Context, No, Yes
 from ramiel_passes.gate import Gate
 from ramiel_passes.sequential import Sequential
 from tests.test_plan import Table
@@ -47,7 +49,9 @@ def test_a_plan_that_wins_stays_and_the_reason_has_the_times() -> None:
 )
 def test_a_plan_that_does_not_win_becomes_sequential(gate: Gate, edge: float, cores: int) -> None:
     graph = branches()
-    assert gate.run(graph, context(edge, cores)) is True
+    outcome = gate.run(graph, context(edge, cores))
+    assert isinstance(outcome, Yes)
+    assert re.fullmatch(r"several would take \d+ µs, one \d+ µs, as predicted", outcome.reason)
     assert clusters(graph) == [0, 0, 0]
 
 
