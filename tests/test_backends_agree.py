@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ramiel_ir.artifact import load, write_artifact
@@ -12,7 +14,7 @@ from ramiel_ir.backend import find_backend
 from ramiel_ir.compare import deviation
 from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.interpret import interpret
-from ramiel_ir.ir import Graph, Value, clone_op
+from ramiel_ir.ir import DType, Graph, Type, Value, clone_op
 from ramiel_ir.laws import verify
 from ramiel_ir.pipeline import Context, PassManager
 from ramiel_ir.plan import make_plan, simulate
@@ -88,3 +90,17 @@ def test_fifty_random_graphs_on_real_worker_processes(backend, everything, tmp_p
             for name, reference in expected.items():
                 seen = deviation(reference, outputs[name])
                 assert seen.agrees, f"{name}: {seen.reason}"
+
+
+@pytest.mark.parametrize("backend", ["torch", "ort"])
+def test_a_worker_may_have_nothing_to_do(backend, tmp_path):
+    graph = Graph("g", [Value("x", Type(DType.F32, (2,)))], opsets={"": 21})
+    graph.set_outputs([graph.add("Neg", graph.inputs, "y", Type(DType.F32, (2,)))])
+    plan = make_plan(graph)
+    plan = replace(plan, workers=(*plan.workers, ()))
+    plan.verify()
+    timeline = simulate(plan, AnalyticCosts())
+    folder = write_artifact(plan, timeline, find_backend(backend), tmp_path / "out")
+    with load(folder) as model:
+        y = model.run({"x": np.array([1, -2], np.float32)}, timeout=60.0)["y"]
+    assert y.tolist() == [-1, 2]

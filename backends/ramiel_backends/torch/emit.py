@@ -143,6 +143,8 @@ class _File:
         writer.text("")
         writer.text("def run(port):", 4)
         writer.write(body, 8)
+        if not body:
+            writer.text("pass", 8)
         writer.text("")
         writer.text("return run", 4)
         writer.text("")
