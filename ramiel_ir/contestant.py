@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -94,4 +95,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Exception as error:  # whatever it is, the last line says it: that one is reported
+        traceback.print_exc()
+        reason = next((line for line in str(error).splitlines() if line.strip()), "")
+        sys.exit(f"{type(error).__name__}: {reason}")
