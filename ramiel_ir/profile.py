@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ramiel_ir.backend import Backend, find_backend
-from ramiel_ir.calibrate import measure_messages
+from ramiel_ir.backend import find_backend
+from ramiel_ir.calibrate import measure_messages, profile_in_turns
 from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.driver import SIMPLIFY, make_context, read
 from ramiel_ir.inputs import random_inputs
-from ramiel_ir.ir import Graph
 from ramiel_ir.machine import describe_machine, usable_cores
 from ramiel_ir.measured import MeasuredCosts
 from ramiel_ir.pipeline import PassManager
-
-_TURNS = 3
 
 
 def profile(
@@ -41,7 +38,7 @@ def profile(
     emitter.check(graph)
     PassManager.parse(f"{SIMPLIFY},sequential", context).run(graph)
     cores = usable_cores()
-    alone, together = _in_turns(emitter, graph, given, (1, cores), rounds)
+    alone, together = profile_in_turns(emitter, graph, given, (1, cores), rounds)
     ops = {name: (micros, together.get(name, micros)) for name, micros in alone.items()}
     analytic = AnalyticCosts()
     ratios = [
@@ -52,30 +49,3 @@ def profile(
     scale = statistics.median(ratios) if ratios else 1.0
     messages = messages or measure_messages(emitter, rounds)
     return MeasuredCosts(backend, ops, scale, describe_machine(), messages=messages)
-
-
-def _in_turns(
-    emitter: Backend,
-    graph: Graph,
-    inputs: Mapping[str, Any],
-    threads: Sequence[int],
-    rounds: int,
-) -> list[dict[str, float]]:
-    """µs of each op for each number of threads, over turns that alternate between them.
-
-    A second in which others use the machine spoils one turn, and the median passes it over. With
-    several threads, which wait for the slowest of them at every op, most turns may be spoiled: the
-    best one counts, so that a gate compares with what a sequential plan can do.
-    """
-    turns = [
-        {number: emitter.profile(graph, inputs, number, -(-rounds // _TURNS)) for number in threads}
-        for _ in range(_TURNS)
-    ]
-    found = []
-    for number in threads:
-        seen = [turn[number] for turn in turns]
-        if number > 1:
-            found.append(min(seen, key=lambda micros: sum(micros.values())))
-        else:
-            found.append({name: statistics.median(one[name] for one in seen) for name in seen[0]})
-    return found
