@@ -132,6 +132,24 @@ def row_inputs(batch: int = 2, seed: int = 0) -> tuple[Tensor, ...]:
     return (normal(batch, 12, seed=seed),)
 
 
+def _recurrent(name: str, layer: type[nn.RNNBase]) -> Case:
+    return Case(
+        name,
+        lambda: Recurrent(layer),
+        recurrent_inputs,
+        ("x", "hidden"),
+        ("scores", "last"),
+        {
+            "x": {0: "batch", 1: "length"},
+            "hidden": {1: "batch"},
+            "scores": {0: "batch", 1: "length"},
+            "last": {1: "batch"},
+        },
+        ({"batch": 3, "length": 8}, {"seed": 1}),
+        dynamic_in=(SCRIPT,),
+    )
+
+
 CASES = (
     Case(
         "cnn",
@@ -167,36 +185,8 @@ CASES = (
         },
         ({"batch": 3, "new": 2, "past": 7}, {"seed": 1}),
     ),
-    Case(
-        "lstm",
-        lambda: Recurrent(nn.LSTM),
-        recurrent_inputs,
-        ("x", "hidden"),
-        ("scores", "last"),
-        {
-            "x": {0: "batch", 1: "length"},
-            "hidden": {1: "batch"},
-            "scores": {0: "batch", 1: "length"},
-            "last": {1: "batch"},
-        },
-        ({"batch": 3, "length": 8}, {"seed": 1}),
-        dynamic_in=(SCRIPT,),
-    ),
-    Case(
-        "gru",
-        lambda: Recurrent(nn.GRU),
-        recurrent_inputs,
-        ("x", "hidden"),
-        ("scores", "last"),
-        {
-            "x": {0: "batch", 1: "length"},
-            "hidden": {1: "batch"},
-            "scores": {0: "batch", 1: "length"},
-            "last": {1: "batch"},
-        },
-        ({"batch": 3, "length": 8}, {"seed": 1}),
-        dynamic_in=(SCRIPT,),
-    ),
+    _recurrent("lstm", nn.LSTM),
+    _recurrent("gru", nn.GRU),
     Case(
         "unet",
         UNet,
