@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 DONE, FAILED, USAGE, UNSUPPORTED = 0, 1, 2, 3
+SAMPLES = "--passes=cluster,hypercluster{samples=3,switched=true}"
 QUICK = "--passes=cluster"  # the default pipeline searches longer than these models are worth
 
 WEIGHT = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)

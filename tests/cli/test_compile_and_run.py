@@ -14,6 +14,7 @@ from tests.cli.calls import (
     DONE,
     FAILED,
     QUICK,
+    SAMPLES,
     UNSUPPORTED,
     USAGE,
     Cli,
@@ -21,6 +22,7 @@ from tests.cli.calls import (
     expected,
     fork,
     model,
+    python,
     refuses,
 )
 
@@ -86,6 +88,53 @@ def test_run_supervises_processes(run: Cli) -> None:
     run("compile", "fork.onnx", "-o", "out", "--backend=ort", QUICK)
     result = run("run", "out", "--inputs=x.npz", "--isolation=process")
     assert (result.code, result.err) == (DONE, "")
+
+
+@pytest.mark.parametrize("backend", ["torch", "ort"])
+def test_samples_come_and_go_along_a_new_first_axis(run: Cli, backend: str) -> None:
+    made = run(
+        "compile", "fork.onnx", "-o", "out", f"--backend={backend}", "--workers=2", SAMPLES
+    )  # fmt: skip
+    assert made.code == DONE, made.err
+    assert "3 samples, " in made.err
+    many = np.stack([X, 2 * X, -X])
+    np.savez("many.npz", x=many)
+    ran = run("run", "out", "--inputs=many.npz", "--outputs=y.npz")
+    assert (ran.code, ran.out, ran.err) == (DONE, "", "")
+    assert np.load("y.npz")["y"].shape == (3, 1, 4)
+    np.testing.assert_allclose(np.load("y.npz")["y"], expected(many), rtol=1e-5)
+    program = python("out/model.py", "--inputs=many.npz", "--outputs=z.npz")
+    assert program.returncode == DONE, program.stderr
+    np.testing.assert_array_equal(np.load("z.npz")["y"], np.load("y.npz")["y"])
+
+    refuses(run("run", "out", "--inputs=x.npz"), USAGE, "'x'", "first axis of 3 samples")
+    program = python("out/model.py", "--inputs=x.npz")
+    assert (program.returncode, program.stdout) == (USAGE, "")
+    assert "'x' must have a new first axis of 3 samples" in program.stderr
+
+
+def test_samples_whose_outputs_differ_in_shape_are_a_list(run: Cli) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["positive"]),
+        helper.make_node("NonZero", ["positive"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "places",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [2, None])],
+    )
+    opsets = [helper.make_opsetid("", 21)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), "places.onnx")
+    assert run("compile", "places.onnx", "-o", "out", "--workers=2", SAMPLES).code == DONE
+    np.savez("many.npz", x=np.stack([X, -X, 0 * X]))
+    ran = run("run", "out", "--inputs=many.npz")
+    assert (ran.code, ran.err) == (DONE, "")
+    program = python("out/model.py", "--inputs=many.npz")
+    assert (program.returncode, program.stderr) == (DONE, "'y': list of 3\n")
+    program = python("out/model.py", "--inputs=many.npz", "--outputs=y.npz")
+    assert program.returncode == USAGE
+    assert "output 'y': .npz cannot hold its type" in program.stderr
 
 
 def test_run_refuses_what_does_not_fit(run: Cli) -> None:

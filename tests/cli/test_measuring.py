@@ -16,8 +16,10 @@ from tests.cli.calls import (
     DONE,
     FAILED,
     QUICK,
+    SAMPLES,
     USAGE,
     Cli,
+    X,
     expected,
     refuses,
 )
@@ -43,6 +45,15 @@ def test_compare_prints_a_table(run: Cli) -> None:
     assert result.code == DONE
     assert "2 of 2" in result.out
     assert "agrees" in result.out
+
+
+def test_compare_takes_several_samples(run: Cli) -> None:
+    given = ("compare", "fork.onnx", "--isolation=thread", SAMPLES)
+    drawn = run(*given)
+    assert (drawn.code, drawn.out.count("agrees")) == (DONE, 2)
+    np.savez("many.npz", x=np.stack([X, 2 * X, -X]))
+    assert run(*given, "--inputs=many.npz").code == DONE
+    refuses(run(*given, "--inputs=x.npz"), USAGE, "'x'", "first axis of 3 samples")
 
 
 class _Wrong(OrtBackend):

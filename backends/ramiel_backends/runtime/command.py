@@ -77,8 +77,13 @@ def _split(arrays: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
 
 
 def _stack(model: Model, outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    names = [spec.name for spec in model.manifest.outputs]
-    return {name: np.stack([sample[name] for sample in outputs]) for name in names}
+    """Each output along a new first axis; a list where the samples' arrays differ in shape."""
+    results: dict[str, Any] = {}
+    for spec in model.manifest.outputs:
+        values = [sample[spec.name] for sample in outputs]
+        shapes = {getattr(value, "shape", None) for value in values}
+        results[spec.name] = np.stack(values) if len(shapes) == 1 and None not in shapes else values
+    return results
 
 
 def _write(path: Path | None, results: Mapping[str, Any]) -> None:
