@@ -40,17 +40,26 @@ def cache_file(backend: str) -> Path:
 
 def calibrated_costs(backend: str) -> AnalyticCosts:
     """The analytic model as calibrated on this machine, with its defaults where it was not."""
+    return _cached(backend) or AnalyticCosts()
+
+
+def _cached(backend: str) -> AnalyticCosts | None:
     try:
         found = json.loads(cache_file(backend).read_text())
         if found.pop("machine") != describe_machine():
-            return AnalyticCosts()
+            return None
         if found.pop("format_version") != FORMAT_VERSION:  # its messages meant something else
-            return AnalyticCosts()
+            return None
         messages = MessageCosts(**{k: float(v) for k, v in found.pop("messages").items()})
         rates = {name: float(value) for name, value in found.items()}
         return AnalyticCosts(**rates, messages=messages)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return AnalyticCosts()
+        return None
+
+
+def calibrate_once(backend: str) -> AnalyticCosts:
+    """The analytic model as calibrated on this machine, which is done now if it never was."""
+    return _cached(backend) or calibrate(backend)
 
 
 def calibrate(backend: str, *, rounds: int = 20) -> AnalyticCosts:

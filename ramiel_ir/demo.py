@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ramiel_ir.artifact import write_artifact
 from ramiel_ir.bench import Contestant, Measurement, measure
+from ramiel_ir.calibrate import calibrate_once
 from ramiel_ir.compare import Comparison, Reference, check
 from ramiel_ir.costs import work
 from ramiel_ir.driver import (
@@ -61,7 +62,13 @@ def show(
     rounds: int,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Showing]:
-    """Compile, run, compare and measure each model on each backend; artifacts stay in `output`."""
+    """Compile, run, compare and measure each model on each backend; artifacts stay in `output`.
+
+    Costs are those of this machine: it is calibrated first, if it never was.
+    """
+    for backend in backends:
+        calibrate_once(backend)
+        progress()
     found: list[Showing] = []
     for source in sources:
         graph = read(source)

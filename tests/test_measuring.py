@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -15,7 +16,8 @@ from ramiel_ir.driver import make_context, parse_costs, plan_model, read
 from ramiel_ir.errors import RamielError, UnsupportedOpError, UsageError
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import DType, Graph, Op, Type, Value
-from ramiel_ir.measured import MeasuredCosts
+from ramiel_ir.machine import describe_machine
+from ramiel_ir.measured import FORMAT_VERSION, MeasuredCosts
 from ramiel_ir.pipeline import PassManager
 from ramiel_ir.profile import profile
 from ramiel_ir.tune import choose, tune, worker_counts
@@ -105,6 +107,18 @@ def test_calibration_is_cached_for_this_machine_only(tmp_path, monkeypatch):
     for change in ({"machine": "another one"}, {"format_version": 1}):
         path.write_text(json.dumps({**kept, **change}))
         assert calibrating.calibrated_costs("ort") == AnalyticCosts()
+
+
+def test_calibrate_once_measures_what_is_not_cached(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    measured = AnalyticCosts(gflops=1.0)
+    monkeypatch.setattr(calibrating, "calibrate", lambda backend: measured)
+    assert calibrating.calibrate_once("ort") is measured
+    path = calibrating.cache_file("ort")
+    path.parent.mkdir()
+    kept = {"machine": describe_machine(), "format_version": FORMAT_VERSION}
+    path.write_text(json.dumps({**kept, **dataclasses.asdict(AnalyticCosts(gflops=2.0))}))
+    assert calibrating.calibrate_once("ort") == AnalyticCosts(gflops=2.0)
 
 
 def test_contestants_are_measured_in_turn_and_failures_are_reported(tmp_path):

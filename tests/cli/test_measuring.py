@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ramiel_backends.ort.backend import OrtBackend
+from ramiel_ir import calibrate as calibrating
 from ramiel_ir import registry
 from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import Context
@@ -115,12 +116,17 @@ def test_tune_leaves_the_fastest(run: Cli) -> None:
     refuses(run("tune", "fork.onnx", "-o", "out"), USAGE, "is not empty", "--force")
 
 
-def test_demo_leaves_its_artifacts(run: Cli) -> None:
+def test_demo_calibrates_and_leaves_its_artifacts(
+    run: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated = []
+    monkeypatch.setattr(calibrating, "calibrate", calibrated.append)
     result = run("demo", "fork.onnx", "-o", "demo", "--backends=ort", "--workers=1", "--rounds=1")
     assert result.code == DONE, result.err
     assert "fork" in result.out
     assert "demo/fork-ort-parallel/model.py" in result.out
     assert Path("demo/fork-ort-parallel/model.py").is_file()
+    assert calibrated == ["ort"]
 
 
 def test_inspect(run: Cli) -> None:
