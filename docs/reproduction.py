@@ -8,19 +8,22 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filling import fill, table
 
 from ramiel_ir import registry
 from ramiel_ir.artifact import write_artifact
+from ramiel_ir.backend import Backend
 from ramiel_ir.bench import Contestant, Measurement, measure
 from ramiel_ir.costs import work
 from ramiel_ir.driver import (
     SIMPLIFY,
+    Compilation,
     default_pipeline,
     make_context,
     parallel_pipeline,
@@ -29,11 +32,12 @@ from ramiel_ir.driver import (
 )
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import Graph, Names, Op, Tensor, Value, clone_op
-from ramiel_ir.plan import Plan, make_plan, simulate
+from ramiel_ir.plan import Plan, Timeline, make_plan, simulate
 from ramiel_ir.profile import profile
 
 _WORKERS = 2
 _MORE_WORKERS = (4, 8, 16)
+_SAMPLES = 4
 _REIMPLEMENTATION = {
     "squeezenet": "0.97×",
     "googlenet": "1.21×",
@@ -46,47 +50,38 @@ _REIMPLEMENTATION = {
 
 @dataclass(frozen=True)
 class Row:
-    """One model: ms of the sequential and of the parallel plan, and what was predicted."""
+    """One model: what was measured and predicted of each program, by its title."""
 
     name: str
-    alone: Measurement
-    ungated: Measurement
-    in_step: Measurement
-    """Two workers that run the whole model each, and wait for each other as often as the plan's."""
-    in_step_predicted: float
-    gated: float
+    measured: dict[str, Measurement]
+    predicted: dict[str, float]
+    """Latencies in ms."""
+    bound: float
     verdict: str
     parallel: bool
-    predicted: float
-    alone_predicted: float
-    bound: float
     further: dict[int, float]
+    """The simulated speedup of more workers."""
 
-    @property
-    def speedup(self) -> float:
-        """Of the parallel plan, whether the gate takes it or not."""
-        return self.alone.median / self.ungated.median
+    def gain(self, title: str, samples: int = 1) -> float:
+        """Of a program over as many samples on one worker, one after the other."""
+        return samples * self.measured["sequential"].median / self.measured[title].median
 
-    @property
-    def simulated(self) -> float:
-        """What the parallel plan was predicted to gain."""
-        return self.alone_predicted / self.predicted
+    def gain_of_minima(self, title: str, samples: int = 1) -> float:
+        """The same, of the least latencies."""
+        return samples * self.measured["sequential"].minimum / self.measured[title].minimum
 
-    @property
-    def reached(self) -> float:
-        """How much of what was predicted the parallel plan gains."""
-        return self.speedup / self.simulated
+    def simulated(self, title: str, samples: int = 1) -> float:
+        """What it was predicted to gain."""
+        return samples * self.predicted["sequential"] / self.predicted[title]
 
-    @property
-    def in_step_reached(self) -> float:
-        """The same of two workers in step, whose work is equal however it is predicted."""
-        gained = self.alone.median / self.in_step.median
-        return gained * self.in_step_predicted / self.alone_predicted
+    def reached(self, title: str) -> float:
+        """How much of what was predicted it gains."""
+        return self.gain(title) / self.simulated(title)
 
     @property
     def error(self) -> float:
-        """How far the predicted latency is from the measured one, as a share of it."""
-        return self.predicted / self.ungated.median - 1
+        """How far the parallel plan's predicted latency is from the measured one, as a share."""
+        return self.predicted["ungated"] / self.measured["ungated"].median - 1
 
 
 def reproduce(name: str, rounds: int) -> Row:
@@ -98,52 +93,61 @@ def reproduce(name: str, rounds: int) -> Row:
     context = dataclasses.replace(
         make_context(workers=_WORKERS, threads=1, costs=costs, backend="torch"), cores=1
     )
-    pipelines = {
-        "sequential": f"{SIMPLIFY},sequential",
-        "ungated": parallel_pipeline(_WORKERS),
-        "gated": default_pipeline(_WORKERS),
-    }
+
+    def compiled(passes: str, workers: int = _WORKERS) -> Compilation:
+        within = dataclasses.replace(context, workers=workers)
+        return plan_model(graph, backend="torch", passes=passes, context=within, threads=1)
+
+    parallel = parallel_pipeline(_WORKERS)
+    sequential = compiled(f"{SIMPLIFY},sequential")
     plans = {
-        title: plan_model(graph, backend="torch", passes=passes, context=context, threads=1)
-        for title, passes in pipelines.items()
+        "sequential": sequential.plan,
+        "ungated": (ungated := compiled(parallel).plan),
+        "gated": (gated := compiled(default_pipeline(_WORKERS)).plan),
+        "hypercluster": compiled(f"{parallel},hypercluster{{samples={_SAMPLES}}}").plan,
+        "switched": compiled(f"{parallel},hypercluster{{samples={_SAMPLES},switched=true}}").plan,
+        "in step": make_plan(in_step(sequential.graph, max(1, len(ungated.messages) // 2))),
     }
-    with tempfile.TemporaryDirectory() as scratch:
-        contestants = []
-        for title, done in plans.items():
-            folder = Path(scratch) / title
-            write_artifact(done.plan, done.timeline, done.backend, folder)
-            contestants.append(Contestant(title, os.fspath(folder)))
-        folder = Path(scratch) / "in step"
-        meetings = max(1, len(plans["ungated"].plan.messages) // 2)
-        together = make_plan(in_step(plans["sequential"].graph, meetings))
-        timeline = simulate(together, costs)
-        write_artifact(together, timeline, plans["sequential"].backend, folder)
-        contestants.append(Contestant("in step", os.fspath(folder)))
-        found = measure(contestants, graph, inputs, rounds=rounds)
-        measured = {row.contestant.name: row for row in found}
-    bounds = work(plans["sequential"].graph, costs)
-    bound = min(_WORKERS, bounds.parallelism)
-    alone = plans["sequential"].timeline.latency
-    further = {}
-    for workers in _MORE_WORKERS:
-        many = dataclasses.replace(context, workers=workers)
-        passes = parallel_pipeline(workers)
-        done = plan_model(graph, backend="torch", passes=passes, context=many, threads=1)
-        further[workers] = alone / done.timeline.latency
+    timelines = {title: simulate(plan, costs) for title, plan in plans.items()}
+    programs = {
+        title: (plan, timelines[title]) for title, plan in plans.items() if title != "hypercluster"
+    }
+    bounds = work(sequential.graph, costs)
+    alone = sequential.timeline.latency
     return Row(
         name,
-        measured["sequential"],
-        measured["ungated"],
-        measured["in step"],
-        timeline.latency / 1e3,
-        measured["sequential"].median / measured["gated"].median,
-        _verdict(plans["ungated"].plan, plans["gated"].plan),
-        not plans["ungated"].plan.is_sequential,
-        plans["ungated"].timeline.latency / 1e3,
-        alone / 1e3,
-        bound,
-        further,
+        _measure(programs, sequential.backend, graph, inputs, rounds),
+        {title: timeline.latency / 1e3 for title, timeline in timelines.items()},
+        min(_WORKERS, bounds.parallelism),
+        _verdict(ungated, gated),
+        not ungated.is_sequential,
+        {
+            workers: alone / compiled(parallel_pipeline(workers), workers).timeline.latency
+            for workers in _MORE_WORKERS
+        },
     )
+
+
+def _measure(
+    programs: Mapping[str, tuple[Plan, Timeline]],
+    backend: Backend,
+    graph: Graph,
+    inputs: Mapping[str, Any],
+    rounds: int,
+) -> dict[str, Measurement]:
+    """Each by its title; those that are the same program are measured once."""
+    contestants: dict[str, Contestant] = {}
+    texts = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for title, (plan, timeline) in programs.items():
+            folder = Path(scratch) / title
+            write_artifact(plan, timeline, backend, folder)
+            texts[title] = (folder / "model.py").read_text()
+            contestant = Contestant(title, os.fspath(folder), samples=plan.samples)
+            contestants.setdefault(texts[title], contestant)
+        rows = measure(list(contestants.values()), graph, inputs, rounds=rounds)
+    found = dict(zip(contestants, rows, strict=True))
+    return {title: found[text] for title, text in texts.items()}
 
 
 def in_step(graph: Graph, meetings: int) -> Graph:
@@ -183,17 +187,17 @@ def measured_table(rows: Sequence[Row]) -> str:
         (
             [
                 row.name,
-                _spread(row.alone),
-                _spread(row.ungated),
-                f"{row.predicted:.1f}",
-                f"{row.gated:.2f}×{row.verdict}",
-                f"{row.speedup:.2f}×",
-                f"{row.alone.minimum / row.ungated.minimum:.2f}×",
-                f"{row.simulated:.2f}×",
-                f"{100 * row.reached:.0f} %",
+                _spread(row.measured["sequential"]),
+                _spread(row.measured["ungated"]),
+                f"{row.predicted['ungated']:.1f}",
+                f"{row.gain('gated'):.2f}×{row.verdict}",
+                f"{row.gain('ungated'):.2f}×",
+                f"{row.gain_of_minima('ungated'):.2f}×",
+                f"{row.simulated('ungated'):.2f}×",
+                f"{100 * row.reached('ungated'):.0f} %",
                 f"{row.bound:.2f}×",
-                f"{100 * row.speedup / row.bound:.0f} %",
-                f"{100 * row.in_step_reached:.0f} %",
+                f"{100 * row.gain('ungated') / row.bound:.0f} %",
+                f"{100 * row.reached('in step'):.0f} %",
             ]
             for row in rows
         ),
@@ -218,9 +222,30 @@ def simulated_table(rows: Sequence[Row]) -> str:
         (
             [
                 row.name,
-                f"{row.simulated:.2f}×",
+                f"{row.simulated('ungated'):.2f}×",
                 *(f"{row.further[workers]:.2f}×" for workers in _MORE_WORKERS),
                 _REIMPLEMENTATION.get(row.name, ""),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def samples_table(rows: Sequence[Row]) -> str:
+    """Several samples in one request: what each gains over one after the other on one worker."""
+    header = ["model", f"{_SAMPLES} samples, ms", "one by one", "hypercluster, simulated"]
+    header += ["switched, simulated", "switched", "of minima"]
+    return table(
+        header,
+        (
+            [
+                row.name,
+                _spread(row.measured["switched"]),
+                f"{row.gain('ungated'):.2f}×",
+                f"{row.simulated('hypercluster', _SAMPLES):.2f}×",
+                f"{row.simulated('switched', _SAMPLES):.2f}×",
+                f"{row.gain('switched', _SAMPLES):.2f}×",
+                f"{row.gain_of_minima('switched', _SAMPLES):.2f}×",
             ]
             for row in rows
         ),
@@ -253,6 +278,7 @@ def main() -> None:
             "measured": measured_table(rows),
             "summary": summary(rows),
             "simulated": simulated_table(rows),
+            "samples": samples_table(rows),
         }
         fill(__file__, parts)  # after each model, so that what was measured is kept
 

@@ -79,6 +79,8 @@ class Contestant:
     folder: str = ""
     peer: str = ""
     threads: int = 1
+    samples: int = 1
+    """How many one request of the artifact takes; each is given the same inputs."""
     predicted: float | None = None
     """Predicted latency in µs, where there is a plan."""
     bound: float | None = None

@@ -28,7 +28,8 @@ def _start(spec: dict[str, Any], model: Path, inputs: dict[str, Any]) -> Callabl
     if spec["folder"]:
         loaded = load(spec["folder"])
         atexit.register(loaded.close)
-        return lambda: loaded.run(inputs)
+        given = inputs if spec["samples"] == 1 else [inputs] * spec["samples"]
+        return lambda: loaded.run(given)
     run = registry.PEERS.get(spec["peer"], "peer")().start(model, spec["threads"])
     return lambda: run(inputs)
 
