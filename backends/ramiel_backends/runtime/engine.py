@@ -32,7 +32,8 @@ class Engine(ABC):
         self._pid = os.getpid()
         self._turns = Turns()
         self._tasks: SimpleQueue[Callable[[], None] | None] | None = None
-        self._submitting = threading.Lock()
+        self._door = threading.RLock()
+        """Held while a request enters and while the engine closes: none enters after that."""
         self.closed = False
 
     @abstractmethod
@@ -81,9 +82,9 @@ class Engine(ABC):
 
     def submit(self, inputs: Sequence[Sample], finish: Callable[[Outputs], Any]) -> Future[Any]:
         """Run later, in order, and resolve to `finish(outputs)`."""
-        self._check_open()
         future: Future[Any] = Future()
-        with self._submitting:
+        with self._door:
+            self._check_open()
             ticket = self._turns.draw()
             if self._tasks is None:
                 self._tasks = SimpleQueue()
@@ -117,10 +118,11 @@ class Engine(ABC):
 
     def close(self) -> None:
         """Stop; requests in flight and submitted ones fail. Closing twice is harmless."""
-        self.closed = True
-        if self._tasks is not None:
-            for _ in range(self._in_flight):
-                self._tasks.put(None)
+        with self._door:
+            self.closed = True
+            if self._tasks is not None:
+                for _ in range(self._in_flight):
+                    self._tasks.put(None)
 
 
 def _pump(tasks: SimpleQueue[Callable[[], None] | None]) -> None:

@@ -200,13 +200,15 @@ class ThreadEngine(Engine):
             port.inputs = [
                 inbox.take(sample) for inbox, sample in zip(port.inboxes, inputs, strict=True)
             ]
+            request = _Request(port, self._wiring.workers)
+            request.guest = self._guest if deadline is None else None
+            with self._door:
+                self._check_open()  # it may have closed while this request waited for the port
+                for tasks in self._tasks_of[request.guest is not None :]:
+                    tasks.put(request)
         except BaseException:
             self._free.put(port)
             raise
-        request = _Request(port, self._wiring.workers)
-        request.guest = self._guest if deadline is None else None
-        for tasks in self._tasks_of[request.guest is not None :]:
-            tasks.put(request)
         return request
 
     def _new_port(self) -> ThreadPort:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,24 @@ def test_closing_while_a_request_runs(moody: Path) -> None:
     with pytest.raises(WorkerError, match="closed"):
         model.run(mood(1))
     model.close()
+
+
+def test_closing_while_a_request_waits_for_busy_threads(tmp_path: Path) -> None:
+    napping = MOODY.replace("while mood == -3:", "if mood == -3:").replace("60", "0.5")
+    model = load(write(tmp_path / "out", napping, backend="numpy"), "thread")
+    ends: SimpleQueue[object] = SimpleQueue()
+
+    def request(n: int) -> None:
+        try:
+            ends.put(model.run(mood(n))["y"].tolist())
+        except WorkerError as error:
+            ends.put(str(error))
+
+    for n in (-3, 1):
+        threading.Thread(target=request, args=(n,), daemon=True).start()
+        time.sleep(0.1)
+    model.close()
+    assert [ends.get(timeout=5), ends.get(timeout=5)] == [[5], "the model is closed"]
 
 
 def test_innocent_requests_run_again(tmp_path: Path) -> None:
