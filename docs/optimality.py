@@ -110,7 +110,7 @@ class Case:
     def makespan(self, passes: str) -> float:
         """What the plan takes that the passes make."""
         graph = self.graph.clone()
-        context = Context(self.costs, workers=self.workers, cores=self.workers)
+        context = Context(self.costs, workers=self.workers)
         PassManager.parse(passes, context).run(graph)
         return simulate(make_plan(graph), self.costs).makespan
 

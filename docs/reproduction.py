@@ -90,13 +90,11 @@ def reproduce(name: str, rounds: int) -> Row:
     inputs = random_inputs(graph)
     costs = profile(graph, backend="torch", inputs=inputs, rounds=8)
     # The paper compares with one thread: so does the gate here.
-    context = dataclasses.replace(
-        make_context(workers=_WORKERS, threads=1, costs=costs, backend="torch"), cores=1
-    )
+    context = make_context(workers=_WORKERS, threads=1, costs=costs, backend="torch")
 
     def compiled(passes: str, workers: int = _WORKERS) -> Compilation:
         within = dataclasses.replace(context, workers=workers)
-        return plan_model(graph, backend="torch", passes=passes, context=within, threads=1)
+        return plan_model(graph, backend="torch", passes=passes, context=within)
 
     parallel = parallel_pipeline(_WORKERS)
     sequential = compiled(f"{SIMPLIFY},sequential")

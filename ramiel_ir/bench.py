@@ -17,7 +17,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -349,9 +349,9 @@ def sequential_plans(graph: Graph, context: Context) -> dict[str, Compilation]:
     passes, backend = f"{SIMPLIFY},sequential", context.backend
     return {
         f"{backend}: sequential, {threads} thread{'s' * (threads > 1)}": plan_model(
-            graph, backend=backend, passes=passes, context=context, threads=threads
+            graph, backend=backend, passes=passes, context=replace(context, alone=(threads,))
         )
-        for threads in dict.fromkeys((1, context.cores))
+        for threads in sorted(context.alone)
     }
 
 

@@ -66,7 +66,7 @@ def calibrate(backend: str, *, rounds: int = 20) -> AnalyticCosts:
     """Measure convolutions, walks over memory, tiny ops and messages; cache the fit."""
     emitter = find_backend(backend)
     cores = usable_cores()
-    context = Context(workers=2, threads=1, cores=cores, backend=backend)
+    context = Context(workers=2, threads=1, backend=backend)
     graph, inputs = _workload()
     graph = emitter.prepare(graph, context)
     for op in graph.ops:

@@ -36,7 +36,11 @@ Workers = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Intra-op threads of each worker.", show_default="cores // workers"),
+    typer.Option(
+        min=1,
+        help="Intra-op threads of each worker, also of one that is left alone.",
+        show_default="cores // workers; alone 1 or all, whichever is predicted to be faster",
+    ),
 ]
 InputShape = Annotated[
     list[str] | None,

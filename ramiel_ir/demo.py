@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ramiel_ir.artifact import write_artifact
@@ -80,12 +80,12 @@ def show(
         for backend in backends:
             context = make_context(workers=workers, backend=backend)
             plans = [
-                plan_model(graph, backend=backend, passes=passes, context=context, threads=threads)
-                for passes, threads in (
-                    (f"{SIMPLIFY},sequential", 1),
-                    (f"{SIMPLIFY},sequential", context.cores),
-                    (parallel_pipeline(workers), None),
-                    (default_pipeline(workers), None),
+                plan_model(graph, backend=backend, passes=passes, context=within)
+                for passes, within in (
+                    (f"{SIMPLIFY},sequential", replace(context, alone=(1,))),
+                    (f"{SIMPLIFY},sequential", replace(context, alone=context.alone[:1])),
+                    (parallel_pipeline(workers), context),
+                    (default_pipeline(workers), context),
                 )
             ]
             contestants = []

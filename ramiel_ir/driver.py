@@ -97,7 +97,10 @@ def make_context(
     costs: Costs | None = None,
     backend: str = "",
 ) -> Context:
-    """The context of a compilation: workers = cores and threads = cores // workers by default."""
+    """The context of a compilation: workers = cores and threads = cores // workers by default.
+
+    One worker, where one is left, has all cores or one thread, or as many threads as are asked for.
+    """
     cores = usable_cores()
     workers = workers or cores
     if workers > cores:
@@ -106,7 +109,7 @@ def make_context(
         costs=costs or calibrated_costs(backend),
         workers=workers,
         threads=threads or max(1, cores // workers),
-        cores=cores,
+        alone=(threads,) if threads else tuple(dict.fromkeys((cores, 1))),
         backend=backend,
     )
 
@@ -143,7 +146,6 @@ def plan_model(
     backend: str,
     passes: str | None = None,
     context: Context | None = None,
-    threads: int | None = None,
     **reading: Any,
 ) -> Compilation:
     """Everything up to the verified plan: read, prepare, graph passes, plan, plan passes."""
@@ -153,10 +155,9 @@ def plan_model(
     graph = emitter.prepare(read(source, **reading), context)
     emitter.check(graph)
     manager.run(graph)
-    if threads is None and len(graph.clusters) > 1:
-        threads = context.threads
-    elif threads is None:
-        threads, _ = best_sequential(graph, context.costs, context.cores)
+    threads = context.threads
+    if len(graph.clusters) < 2:
+        threads, _ = best_sequential(graph, context.costs, context.alone)
     plan = make_plan(graph, threads=threads)
     plan.verify()
     plan = emitter.arrange(manager.run_plan(plan), context.costs)
@@ -184,13 +185,6 @@ def compile(
     Raises `ModelError`, `UnsupportedOpError`, `PipelineError`, `PlanError` or `UsageError`.
     """
     context = make_context(workers=workers, threads=threads, costs=costs, backend=backend)
-    done = plan_model(
-        source,
-        backend=backend,
-        passes=passes,
-        context=context,
-        threads=threads,
-        **reading,
-    )
+    done = plan_model(source, backend=backend, passes=passes, context=context, **reading)
     write_artifact(done.plan, done.timeline, done.backend, folder, force=force)
     return done

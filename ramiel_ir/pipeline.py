@@ -55,14 +55,15 @@ class Yes:
 class Context:
     """What passes may know beyond the graph.
 
-    `workers` is how many workers the plan may use, `threads` the intra-op threads of each; `cores`
-    is what this process may use. `costs` are in µs.
+    `workers` is how many workers the plan may use, `threads` the intra-op threads of each; `alone`
+    are the numbers of threads of which a worker that is the only one gets the best, all cores
+    first. `costs` are in µs.
     """
 
     costs: Costs = field(default_factory=StaticCosts)
     workers: int = 2
     threads: int = 1
-    cores: int = 2
+    alone: tuple[int, ...] = (2, 1)
     backend: str = ""
 
 

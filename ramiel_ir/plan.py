@@ -343,9 +343,9 @@ def sequential_time(graph: Graph, costs: Costs, threads: int) -> float:
     return sum(costs.op(op, threads) for op in graph.ops)
 
 
-def best_sequential(graph: Graph, costs: Costs, cores: int) -> tuple[int, float]:
-    """The better of one thread and all cores for a sequential plan: threads, and µs."""
-    times = {threads: sequential_time(graph, costs, threads) for threads in (cores, 1)}
+def best_sequential(graph: Graph, costs: Costs, counts: Sequence[int]) -> tuple[int, float]:
+    """The best of these numbers of threads for a sequential plan, and its µs."""
+    times = {threads: sequential_time(graph, costs, threads) for threads in counts}
     best = min(times, key=times.__getitem__)
     return best, times[best]
 

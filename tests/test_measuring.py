@@ -12,7 +12,7 @@ from ramiel_ir import calibrate as calibrating
 from ramiel_ir.bench import Contestant, Measurement, measure, ours
 from ramiel_ir.compare import Reference
 from ramiel_ir.costs import AnalyticCosts, MessageCosts
-from ramiel_ir.driver import make_context, parse_costs, plan_model, read
+from ramiel_ir.driver import compile, make_context, parse_costs, plan_model, read
 from ramiel_ir.errors import RamielError, UnsupportedOpError, UsageError
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import DType, Graph, Op, Type, Value
@@ -93,6 +93,16 @@ def test_a_profile_decides_the_gate(tmp_path):
         context = make_context(workers=2, threads=1, costs=costs, backend="torch")
         done = plan_model(branches(), backend="torch", context=context)
         assert len(done.plan.workers) == workers
+
+
+def test_the_gate_competes_with_the_threads_that_the_user_asks_for(tmp_path, monkeypatch):
+    """A sequential plan on more threads would win, but it would not be emitted."""
+    monkeypatch.setattr("ramiel_ir.driver.usable_cores", lambda: 2)
+    ops = {f"{side}{index}" for side in ("left", "right") for index in range(3)} | {"y"}
+    costs = MeasuredCosts("torch", dict.fromkeys(ops, (1000.0, 500.0)))
+    for asked, workers, threads in ((1, 2, 1), (None, 1, 2)):
+        done = compile(branches(), tmp_path / f"{asked}", workers=2, threads=asked, costs=costs)
+        assert (len(done.plan.workers), done.plan.threads) == (workers, threads)
 
 
 def test_calibration_is_cached_for_this_machine_only(tmp_path, monkeypatch):

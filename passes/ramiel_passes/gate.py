@@ -15,9 +15,9 @@ from ramiel_passes.sequential import Sequential
 class Gate(Pass):
     """Put everything on one worker when the clusters are not predicted to be faster.
 
-    The plan competes with what its user has now: one worker that gives one thread or all cores,
-    whichever is better, to each op in turn. It must win by `margin`, a fraction of the sequential
-    time, since a prediction is not a measurement.
+    The plan competes with what its user has now: one worker that gives as many threads as it may
+    have, or one, whichever is better, to each op in turn. It must win by `margin`, a fraction of
+    the sequential time, since a prediction is not a measurement.
     """
 
     name = "gate"
@@ -30,7 +30,7 @@ class Gate(Pass):
         if context.backend:
             plan = find_backend(context.backend).arrange(plan, context.costs)
         predicted = simulate(plan, context.costs).latency
-        _, sequential = best_sequential(graph, context.costs, context.cores)
+        _, sequential = best_sequential(graph, context.costs, context.alone)
         sequential += context.costs.request(1, graph.inputs)
         if predicted < sequential * (1 - self.margin):
             return No(f"predicted {predicted:.0f} µs against {sequential:.0f} µs sequentially")

@@ -24,7 +24,7 @@ def branches() -> Graph:
 
 
 def context(edge: float = 1.0, cores: int = 1) -> Context:
-    return Context(Table(edge=edge, a=10, b=10), cores=cores)
+    return Context(Table(edge=edge, a=10, b=10), alone=(cores, 1))
 
 
 def clusters(graph: Graph) -> list[int | None]:

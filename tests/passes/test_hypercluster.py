@@ -127,16 +127,14 @@ def test_switching_evens_out_the_load() -> None:
 
 
 def test_switching_gives_a_sequential_plan_workers() -> None:
-    context = Context(Table(), workers=2, threads=1, cores=2)
+    context = Context(Table(), workers=2, threads=1)
     plan = Hypercluster(5, switched=True).run(make_plan(chain_of_one(), threads=2), context)
     assert isinstance(plan, Plan)
     plan.verify()
     assert (len(plan.workers), plan.messages, plan.threads) == (2, (), 1)
     samples = [{s.sample for s in steps if isinstance(s, Compute)} for steps in plan.workers]
     assert samples == [{0, 2, 4}, {1, 3}]
-    few = Hypercluster(2, switched=True).run(
-        make_plan(chain_of_one()), Context(Table(), workers=9, cores=9)
-    )
+    few = Hypercluster(2, switched=True).run(make_plan(chain_of_one()), Context(Table(), workers=9))
     assert isinstance(few, Plan)
     assert len(few.workers) == 2  # no worker without a sample
 

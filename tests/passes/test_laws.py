@@ -72,7 +72,7 @@ def random_context(rng: random.Random, *, busy: bool = True) -> Context:
             RandomCosts(seed, choices=(0.0, 1.0), edges=(0.0,), busy=busy),
         )
     )
-    return Context(costs, workers=rng.randrange(1, 5), threads=rng.randrange(1, 4), cores=4)
+    return Context(costs, workers=rng.randrange(1, 5), threads=rng.randrange(1, 4), alone=(4, 1))
 
 
 def predicted(graph: Graph, context: Context) -> float:
@@ -291,7 +291,7 @@ def test_gate_keeps_clusters_exactly_where_they_are_predicted_to_win() -> None:
         margin = rng.choice((0.0, 0.03, 0.5))
         plan = make_plan(graph, threads=context.threads)
         parallel = simulate(plan, context.costs).latency
-        _, sequential = best_sequential(graph, context.costs, context.cores)
+        _, sequential = best_sequential(graph, context.costs, context.alone)
         sequential += context.costs.request(1, graph.inputs)
         changed = Gate(margin).run(graph, context)
         wins = parallel < sequential * (1 - margin)
