@@ -84,7 +84,7 @@ class Contestant:
     predicted: float | None = None
     """Predicted latency in µs, where there is a plan."""
     bound: float | None = None
-    """The least that the same costs allow to any plan of as many workers of one thread; µs."""
+    """The least that the same costs allow to any plan of as many workers and threads; µs."""
 
     def environment(self, scratch: Path) -> dict[str, str]:
         """What its process needs set: thread counts, empty caches, a place for its files."""
@@ -363,14 +363,10 @@ def emitted(plans: Mapping[str, Compilation]) -> Iterator[list[Contestant]]:
         for number, (name, done) in enumerate(plans.items()):
             folder = Path(scratch) / f"{done.backend.name}_{number}"
             write_artifact(done.plan, done.timeline, done.backend, folder)
-            bound = _bound(done) if done.plan.threads == 1 else None
+            least = work(done.graph, done.context.costs, done.plan.threads)
+            bound = done.timeline.request + least.bound(len(done.plan.workers))
             predicted = done.timeline.latency
             contestants.append(
                 Contestant(name, os.fspath(folder), predicted=predicted, bound=bound)
             )
         yield contestants
-
-
-def _bound(done: Compilation) -> float:
-    workers = len(done.plan.workers)
-    return done.timeline.request + work(done.graph, done.context.costs).bound(workers)

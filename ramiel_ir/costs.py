@@ -91,7 +91,7 @@ def distances(graph: Graph, costs: Costs, threads: int = 1) -> dict[Op, float]:
 
 @dataclass(frozen=True)
 class Work:
-    """The bounds of a graph, in µs on one thread: no plan beats max(critical path, work / P)."""
+    """The bounds of a graph, in µs: no plan beats max(critical path, work / P)."""
 
     work: float
     critical_path: float
@@ -102,17 +102,17 @@ class Work:
         return self.work / self.critical_path if self.critical_path else 1.0
 
     def bound(self, workers: int) -> float:
-        """The least makespan of any plan on this many workers of one thread each."""
+        """The least makespan of any plan on this many workers."""
         return max(self.critical_path, self.work / workers)
 
 
-def work(graph: Graph, costs: Costs) -> Work:
+def work(graph: Graph, costs: Costs, threads: int = 1) -> Work:
     """Sum of op costs, and the longest path by op costs without edge costs."""
     longest: dict[Op, float] = {}
     total = 0.0
     for op in reversed(graph.ops):
         after = (longest[user] for result in op.writes for user in result.users())
-        cost = costs.op(op)
+        cost = costs.op(op, threads)
         longest[op] = cost + max(after, default=0.0)
         total += cost
     return Work(total, max(longest.values(), default=0.0))

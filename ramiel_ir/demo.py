@@ -49,8 +49,9 @@ class Showing:
     @property
     def bound(self) -> float:
         """The greatest speedup any plan on as many workers can have over one thread."""
-        workers = self.plan.context.workers
-        return min(workers, self.parallelism)
+        context = self.plan.context
+        least = work(self.plan.graph, context.costs, context.threads).bound(context.workers)
+        return work(self.plan.graph, context.costs).work / least
 
 
 def show(

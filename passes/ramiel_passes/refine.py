@@ -57,7 +57,7 @@ class Refine(Pass):
         home = [number[op.cluster] if op.cluster is not None else 0 for op in graph.ops]
         trials = min(self.budget // len(graph.ops), _TRIALS_PER_OP * len(graph.ops))
         runs = min(_RUNS, self.budget // max(1, trials * len(graph.ops))) or 1
-        bound = work(graph, context.costs).bound(workers)
+        bound = work(graph, context.costs, context.threads).bound(workers)
         deadline = math.inf if self.seconds is None else time.monotonic() + self.seconds
         outcomes = []
         for run, hot in zip(range(runs), itertools.cycle(_HOT), strict=False):

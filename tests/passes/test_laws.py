@@ -39,6 +39,7 @@ from tests.strategies import (
     seeds,
     spec,
 )
+from tests.test_plan import Table
 
 _DAGS = 1000
 _RANDOM = {"RandomNormalLike"}
@@ -225,6 +226,26 @@ def test_refine_never_raises_the_predicted_makespan() -> None:
         assert after < before if changed else after == before, f"seed {seed}"
         refined += bool(changed)
     assert refined > _DAGS // 30
+
+
+def test_refine_searches_whatever_the_number_of_threads() -> None:
+    """Ops that take four times as long, on four threads that share them, are the same problem."""
+    improved = 0
+    for seed in range(20):
+        found = []
+        for threads in (1, 4):
+            rng = random.Random(seed)
+            graph = random_dag(rng, 40)
+            random_clusters(graph, rng)
+            micros = {op.label[1:]: threads * float(rng.randrange(1, 9)) for op in graph.ops}
+            context = Context(Table(**micros), threads=threads)
+            Refine(budget=0).run(graph, context)
+            before = predicted(graph, context)
+            Refine(budget=5000).run(graph, context)
+            found.append((before, predicted(graph, context)))
+        assert found[0] == found[1]
+        improved += found[0][1] < found[0][0]
+    assert improved
 
 
 def test_clone_never_raises_the_predicted_makespan() -> None:
