@@ -14,20 +14,22 @@ from ramiel_ir.costs import AnalyticCosts, MessageCosts, MicrosecondCosts
 from ramiel_ir.errors import UsageError
 from ramiel_ir.ir import Op
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True)
 class MeasuredCosts(MicrosecondCosts):
     """Costs read from a profile. Ops it does not know cost what the analytic model says, scaled.
 
-    `ops` holds µs by the name of an op's first result, on one and on all threads; `scale` is
-    measured over analytic, the median.
+    `ops` holds µs by the name of an op's first result, on one and on `cores` threads. On fewer it
+    takes what Amdahl's law says (Amdahl 1967): a part of it takes as long on any number of threads,
+    and the rest is shared. `scale` is measured over analytic, the median.
     """
 
     name: ClassVar[str] = "measured"
     backend: str
     ops: Mapping[str, tuple[float, float]]
+    cores: int = 2
     scale: float = 1.0
     machine: str = ""
     model: AnalyticCosts = field(default_factory=AnalyticCosts)
@@ -36,7 +38,11 @@ class MeasuredCosts(MicrosecondCosts):
         known = self.ops.get(op.label.removeprefix("%"))
         if known is None:
             return self.scale * self.model.estimate_op(op, threads)
-        return known[0] if threads == 1 else known[1]
+        alone, together = known
+        if threads == 1 or self.cores == 1:
+            return alone
+        shared = (alone - together) / (1 - 1 / self.cores)
+        return alone - shared * (1 - 1 / min(threads, self.cores))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile as JSON."""
@@ -45,6 +51,7 @@ class MeasuredCosts(MicrosecondCosts):
             "backend": self.backend,
             "machine": self.machine,
             "messages": dataclasses.asdict(self.messages),
+            "cores": self.cores,
             "scale": self.scale,
             "ops": {name: list(pair) for name, pair in self.ops.items()},
         }
@@ -60,6 +67,7 @@ class MeasuredCosts(MicrosecondCosts):
             return MeasuredCosts(
                 found["backend"],
                 {name: (float(one), float(all_)) for name, (one, all_) in found["ops"].items()},
+                int(found["cores"]),
                 float(found["scale"]),
                 found["machine"],
                 messages=MessageCosts(**{k: float(v) for k, v in found["messages"].items()}),

@@ -48,4 +48,4 @@ def profile(
     ]
     scale = statistics.median(ratios) if ratios else 1.0
     messages = messages or measure_messages(emitter, rounds)
-    return MeasuredCosts(backend, ops, scale, describe_machine(), messages=messages)
+    return MeasuredCosts(backend, ops, cores, scale, describe_machine(), messages=messages)

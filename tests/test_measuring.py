@@ -85,6 +85,14 @@ def test_a_file_that_is_no_profile_is_refused(text, tmp_path):
         parse_costs(str(path))
 
 
+def test_measured_costs_of_some_threads_lie_between_those_of_one_and_of_all():
+    op = branches().ops[0]
+    costs = MeasuredCosts("torch", {op.label[1:]: (1600.0, 550.0)}, cores=8)
+    assert [costs.op(op, threads) for threads in (1, 2, 4, 8, 16)] == [1600, 1000, 700, 550, 550]
+    one = MeasuredCosts("torch", {op.label[1:]: (1600.0, 1600.0)}, cores=1)
+    assert one.op(op, 1) == one.op(op, 4) == 1600
+
+
 def test_a_profile_decides_the_gate(tmp_path):
     """The same clusters win or lose by what their ops were measured to take."""
     ops = {f"{side}{index}" for side in ("left", "right") for index in range(3)} | {"y"}
