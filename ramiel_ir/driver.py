@@ -17,7 +17,7 @@ from ramiel_ir.calibrate import calibrated_costs
 from ramiel_ir.costs import AnalyticCosts, Costs, StaticCosts
 from ramiel_ir.errors import UsageError
 from ramiel_ir.ir import Graph
-from ramiel_ir.machine import usable_cores
+from ramiel_ir.machine import describe_machine, usable_cores
 from ramiel_ir.measured import MeasuredCosts
 from ramiel_ir.pipeline import Context, PassManager
 from ramiel_ir.plan import Plan, Timeline, best_sequential, make_plan, simulate
@@ -77,17 +77,29 @@ def is_torch_module(source: Source) -> bool:
 
 
 def parse_costs(text: str, backend: str = "") -> Costs:
-    """The cost model of this name, or the profile in that .json file; else `UsageError`.
+    """The first of these costs, with commas between them, that is for the backend.
 
-    `analytic` is the model as calibrated for the backend on this machine.
+    A .json file is a profile, and for the backend that was measured; `analytic`, the model as
+    calibrated for the backend on this machine, and `static` are for any. Raises `UsageError` where
+    none is.
     """
-    if text.endswith(".json"):
-        return MeasuredCosts.load(text)
-    if text == AnalyticCosts.name:
-        return calibrated_costs(backend)
-    if text == StaticCosts.name:
-        return StaticCosts()
-    raise UsageError(f"unknown costs {text!r}; there are: analytic, static, and profiles (.json)")
+    measured = []
+    for name in text.split(","):
+        if name == AnalyticCosts.name:
+            return calibrated_costs(backend)
+        if name == StaticCosts.name:
+            return StaticCosts()
+        if not name.endswith(".json"):
+            known = "analytic, static, and profiles (.json)"
+            raise UsageError(f"unknown costs {name!r}; there are: {known}")
+        found = MeasuredCosts.load(name)
+        if backend in ("", found.backend):
+            if found.machine != describe_machine():
+                _log.warning("%s was measured on another machine: %s", name, found.machine)
+            return found
+        measured.append(f"{name!r} is of {found.backend}")
+    command = f"`ramiel-ir profile --backend={backend}`"
+    raise UsageError(f"no costs for {backend}: {', '.join(measured)}; {command} measures them")
 
 
 def make_context(
@@ -155,6 +167,10 @@ def plan_model(
     graph = emitter.prepare(read(source, **reading), context)
     emitter.check(graph)
     manager.run(graph)
+    if isinstance(context.costs, MeasuredCosts):
+        known, ops = context.costs.known(graph), len(graph.ops)
+        if known < ops / 2:
+            _log.warning("the profile knows %d of %d ops: is it of this model?", known, ops)
     threads = context.threads
     if len(graph.clusters) < 2:
         threads, _ = best_sequential(graph, context.costs, context.alone)

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from ramiel_ir.costs import AnalyticCosts, MessageCosts, MicrosecondCosts
 from ramiel_ir.errors import UsageError
-from ramiel_ir.ir import Op
+from ramiel_ir.ir import Graph, Op
 
 FORMAT_VERSION = 4
 
@@ -44,6 +44,10 @@ class MeasuredCosts(MicrosecondCosts):
         shared = (alone - together) / (1 - 1 / self.cores)
         return alone - shared * (1 - 1 / min(threads, self.cores))
 
+    def known(self, graph: Graph) -> int:
+        """How many ops of the graph were measured."""
+        return sum(op.label.removeprefix("%") in self.ops for op in graph.ops)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile as JSON."""
         described = {
@@ -74,5 +78,5 @@ class MeasuredCosts(MicrosecondCosts):
             )
         except OSError as error:
             raise UsageError(f"{str(path)!r} cannot be read: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{str(path)!r} is no profile: {error}") from None

@@ -11,7 +11,7 @@ from ramiel_backends.torch.backend import TorchBackend
 from ramiel_ir import calibrate as calibrating
 from ramiel_ir.bench import Contestant, Measurement, measure, ours
 from ramiel_ir.compare import Reference
-from ramiel_ir.costs import AnalyticCosts, MessageCosts
+from ramiel_ir.costs import AnalyticCosts, MessageCosts, StaticCosts
 from ramiel_ir.driver import compile, make_context, parse_costs, plan_model, read
 from ramiel_ir.errors import RamielError, UnsupportedOpError, UsageError
 from ramiel_ir.inputs import random_inputs
@@ -50,6 +50,28 @@ def test_a_profile_names_every_op_and_survives_its_file(backend, tmp_path):
     again = parse_costs(str(path))
     assert isinstance(again, MeasuredCosts)
     assert again == found
+
+
+def test_a_profile_is_for_its_backend(tmp_path):
+    torch, ort = (tmp_path / f"{name}.json" for name in ("torch", "ort"))
+    for path in (torch, ort):
+        MeasuredCosts(path.stem, {}, machine=describe_machine()).save(path)
+    both = f"{torch},{ort}"
+    assert [parse_costs(both, backend).backend for backend in ("torch", "ort")] == ["torch", "ort"]
+    assert parse_costs(f"{torch},static", "ort") == StaticCosts()
+    with pytest.raises(
+        UsageError, match=r"no costs for ort: .*torch\.json' is of torch; `ramiel-ir profile"
+    ):
+        parse_costs(str(torch), "ort")
+
+
+def test_a_profile_of_another_machine_or_model_is_told(tmp_path, caplog):
+    path = tmp_path / "costs.json"
+    MeasuredCosts("torch", {"left0": (8.0, 5.0)}, machine="another one").save(path)
+    costs = parse_costs(str(path), "torch")
+    assert f"{path} was measured on another machine: another one" in caplog.text
+    plan_model(branches(), backend="torch", context=make_context(costs=costs, backend="torch"))
+    assert "the profile knows 1 of 7 ops: is it of this model?" in caplog.text
 
 
 def test_a_profile_passes_over_a_bad_second(monkeypatch):
