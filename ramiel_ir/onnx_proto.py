@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def prepare(model: onnx.ModelProto, input_shapes: Shapes) -> onnx.ModelProto:
     _refuse_duplicates(model.graph, set())
     if model.functions:
         try:
-            model = onnx.inliner.inline_local_functions(model)
+            model = onnx.inliner.inline_local_functions(_with_defaults(model))
         except Exception as error:
             raise ModelError(f"the model's functions cannot be inlined: {error}") from error
     with _without_large_data(model) as (light, restore):
@@ -66,6 +67,30 @@ def prepare(model: onnx.ModelProto, input_shapes: Shapes) -> onnx.ModelProto:
             light = onnx.shape_inference.infer_shapes(light, data_prop=True)
         restore(light)
     return light
+
+
+def _with_defaults(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose calls of functions give every attribute: the inliner forgets the defaults."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    defaults = {
+        (function.domain, function.name, function.overload): function.attribute_proto
+        for function in copy.functions
+    }
+    for node in _nodes(copy.graph.node, *(function.node for function in copy.functions)):
+        given = {attribute.name for attribute in node.attribute}
+        missing = defaults.get((node.domain, node.op_type, node.overload), ())
+        node.attribute.extend(default for default in missing if default.name not in given)
+    return copy
+
+
+def _nodes(*lists: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, and those of their regions."""
+    for node in itertools.chain(*lists):
+        yield node
+        for attribute in node.attribute:
+            regions = [attribute.g] if attribute.HasField("g") else attribute.graphs
+            yield from _nodes(*(region.node for region in regions))
 
 
 def _check_versions(model: onnx.ModelProto) -> None:

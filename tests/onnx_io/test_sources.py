@@ -7,7 +7,7 @@ import onnx
 import onnx.backend.test
 import onnx_ir
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnxscript import FLOAT, script
 from onnxscript import opset21 as op
 
@@ -39,6 +39,30 @@ def test_a_function_attribute_reaches_the_op_inside() -> None:
     proto.functions.append(function)
     graph = read_onnx(proto)
     assert graph.ops[0].attribute("alpha") == 0.5
+
+
+def test_a_function_attribute_has_its_default_where_a_call_gives_none() -> None:
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid("my", 1)]
+    leaky = node("LeakyRelu", "a", "b")
+    reference = leaky.attribute.add(name="alpha", ref_attr_name="slope")
+    reference.type = onnx.AttributeProto.FLOAT
+    slope = helper.make_attribute("slope", 0.75)
+    inner = helper.make_function(
+        "my", "leak", ["a"], ["b"], [leaky], imports, attribute_protos=[slope]
+    )
+    calls = [node("leak", "a", "b", domain="my"), node("leak", "b", "c", domain="my", slope=0.25)]
+    outer = helper.make_function("my", "twice", ["a"], ["c"], calls, imports)
+    then = helper.make_graph([node("twice", "x", "t", domain="my")], "then", [], [value("t")])
+    other = helper.make_graph([node("leak", "x", "e", domain="my")], "else", [], [value("e")])
+    choice = node("If", "yes", "y", then_branch=then, else_branch=other)
+    yes = numpy_helper.from_array(np.array(True), "yes")
+    proto = model([choice], weights=[yes], opsets={"": 21, "my": 1})
+    proto.functions.extend([outer, inner])
+    before = proto.SerializeToString()
+    regions = read_onnx(proto).ops[0].regions
+    slopes = {name: [op.attribute("alpha") for op in regions[name].ops] for name in regions}
+    assert slopes == {"then_branch": [0.75, 0.25], "else_branch": [0.75]}
+    assert proto.SerializeToString() == before
 
 
 @script()
