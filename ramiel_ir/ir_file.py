@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from ramiel_ir.errors import ModelError
 from ramiel_ir.ir import Array, DType, Graph, Tensor, Type
 from ramiel_ir.laws import verify
+from ramiel_ir.onnx_schema import check_schemas
 from ramiel_ir.parser import parse_graph
 from ramiel_ir.printer import print_graph
 
@@ -71,6 +72,7 @@ def parse_with_weights(text: str, weights: Path, *, what: str = "text") -> Graph
 
     graph = parse_graph(text, what=what, find_tensor=find)
     verify(graph)
+    check_schemas(graph)
     return graph
 
 

@@ -26,6 +26,7 @@ from ramiel_ir.errors import ModelError, UnsupportedOpError, UsageError
 from ramiel_ir.ir import Array, Attribute, AttributeKind, Dim, DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.laws import verify
 from ramiel_ir.onnx_proto import Shapes, load_model, prepare
+from ramiel_ir.onnx_schema import check_schemas
 
 CLUSTER_KEY = "ramiel.cluster"
 """The node metadata property that carries an op's cluster through an ONNX file."""
@@ -58,6 +59,7 @@ def read_onnx(
     allowed = [path for path in (folder, *map(Path, allow_external)) if path is not None]
     graph = _Reader(folder, [path.resolve() for path in allowed]).model(model)
     verify(graph)
+    check_schemas(graph)
     return graph
 
 

@@ -19,7 +19,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("registry", "lexer", "types"),
     ("ir",),
     ("laws",),
-    ("parser", "costs", "onnx_proto"),
+    ("parser", "costs", "onnx_proto", "onnx_schema"),
     ("printer", "measured"),
     ("onnx_io", "ir_file", "pipeline", "torch_export"),
     ("inputs", "onnx_reference"),

@@ -104,6 +104,46 @@ def test_a_broken_model_is_refused_by_one_clear_error(
         read_onnx(broken())
 
 
+_EYE = numpy_helper.from_array(np.eye(2, dtype=np.float32), "e")
+_COUNT = numpy_helper.from_array(np.ones(2, np.int64), "n")
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (node("Softmax", "x", "y", axis="[1, x.dump()][0]"), "'axis' is of type string, not int"),
+        (node("Softmax", "x", "y", axis=1.0), "'axis' is of type float, not int"),
+        (node("Softmax", "x", "y", axis=_EYE), "'axis' is of type tensor, not int"),
+        (node("Transpose", "e", "y", perm=["1", "0"]), "'perm' is of type strings, not ints"),
+        (
+            node("Softmax", "x", "y", axis=helper.make_graph([], "g", [], [])),
+            "'axis' is of type graph, not int",
+        ),
+        (node("Softmax", "x", "y", axes=[1]), "there is no attribute 'axes'"),
+        (node("Concat", "x x", "y"), "attribute 'axis' is missing"),
+        (node("Add", "x", "y"), "it has 1 operands, not 2"),
+        (node("Relu", "x x", "y"), "it has 2 operands, not 1"),
+        (node("Clip", "x x x x", "y"), "it has 4 operands, not 1 to 3"),
+        (node("Relu", "x", "y z"), "it has 2 results, not 1"),
+        (node("Gemm", "e _ e", "y"), "operand 'B' is missing"),
+        (node("Add", "x n", "y"), r"operand 'B' is a tensor\(int64\), beside a tensor\(float\)"),
+        (node("Not", "x", "y"), r"operand 'X' may not be a tensor\(float\)"),
+    ],
+)
+def test_ops_that_are_not_as_their_schema_says_are_refused(
+    broken: onnx.NodeProto, message: str
+) -> None:
+    with pytest.raises(ModelError, match=f"{broken.op_type}.*{message}"):
+        read_onnx(model([broken], weights=[_EYE, _COUNT]))
+
+
+def test_ops_of_other_domains_and_of_old_versions_are_judged_by_their_own_schema() -> None:
+    read_onnx(model([node("Dropout", "x", "y", ratio=0.5)], opsets={"": 7}))
+    with pytest.raises(ModelError, match="there is no attribute 'ratio'"):
+        read_onnx(model([node("Dropout", "x", "y", ratio=0.5)], opsets={"": 12}))
+    read_onnx(model([node("Softmax", "x", "y", domain="a", axis="b")], opsets={"": 21, "a": 1}))
+
+
 def test_an_op_without_results_is_read() -> None:
     proto = model([node("Relu", "x", "y"), node("Print", "x", "", domain="a")])
     proto.opset_import.add(domain="a", version=1)
