@@ -35,6 +35,16 @@ Emit = Callable[["Site"], "str | No"]
 _ALLOCATING = frozenset(["BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul"])
 
 
+class ModelText(str):
+    """Text of the model. Formatted into source it is a literal, whatever it says."""
+
+    def __str__(self) -> str:
+        return literal(str.__str__(self))
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+
 @dataclass(frozen=True)
 class Site:
     """One op about to be written: expressions, attributes, and what is known of its operands."""
@@ -59,8 +69,8 @@ class Site:
         return [expression for expression in self.expressions if expression is not None]
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """The value of an attribute: int, float, str, bytes, or a tuple of those."""
-        return self.op.attribute(name, default)
+        """The value of an attribute: int, float, `ModelText`, bytes, or a tuple of those."""
+        return _guarded(self.op.attribute(name, default))
 
     def constant(self, index: int) -> Array | None:
         """The data of operand `index` where it is known now, None otherwise."""
@@ -106,6 +116,12 @@ class Site:
     def wants(self, index: int) -> bool:
         """Whether the model asks for result `index`."""
         return index < len(self.op.results) and self.op.results[index] is not None
+
+
+def _guarded(value: Any) -> Any:
+    if isinstance(value, str):
+        return ModelText(value)
+    return type(value)(map(_guarded, value)) if isinstance(value, (tuple, list)) else value
 
 
 def literal(value: Any) -> str:

@@ -19,7 +19,7 @@ def _layer(site: Site, function: str, total: int, *usual: str, **more: Any) -> s
     default = usual * (2 if direction == "bidirectional" else 1)
     activations = site.attribute("activations") or default
     for name in activations:
-        if str(name).lower() not in _KNOWN:
+        if name.lower() not in _KNOWN:
             return No(f"the activation {name!a} is not one that ONNX defines")
     weights = [site.op.operand(index) for index in (1, 2, 3)]
     fixed = all(value is None or value.weight is not None for value in weights)

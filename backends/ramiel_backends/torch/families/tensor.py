@@ -148,7 +148,7 @@ def _pad(site: Site, pads: tuple[int, ...], value: str) -> str:
         filled = f", value={value}" if value not in ("None", "0", "0.0") else ""
         return f"F.pad({site[0]}, {amounts}{filled})"
     if mode in ("reflect", "edge") and _torch_pads(site, pairs, skipped):
-        return f'F.pad({site[0]}, {amounts}, mode="{"replicate" if mode == "edge" else mode}")'
+        return f'F.pad({site[0]}, {amounts}, mode="{"replicate" if mode == "edge" else "reflect"}")'
     return _pad_anyhow(site, literal(pads), value, axes=False)
 
 
