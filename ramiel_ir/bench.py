@@ -181,14 +181,17 @@ class _Process:
 
     def __init__(self, contestant: Contestant, model: Path, inputs: Path) -> None:
         command = [sys.executable, "-m", "ramiel_ir.contestant", str(model), str(inputs)]
-        self.process = subprocess.Popen(
-            [*command, json.dumps(contestant.__dict__)],
-            env={**os.environ, **contestant.environment(model.parent)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        # What it writes goes to a file: a pipe that nobody reads stops it once the pipe is full.
+        with tempfile.NamedTemporaryFile(dir=model.parent, delete=False) as log:
+            self.process = subprocess.Popen(
+                [*command, json.dumps(contestant.__dict__)],
+                env={**os.environ, **contestant.environment(model.parent)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self.log = Path(log.name)
 
     def ask(self, seconds: float) -> dict[str, Any]:
         """Run for about so long; latencies and CPU seconds per inference."""
@@ -200,8 +203,8 @@ class _Process:
         except BrokenPipeError:
             line = ""
         if not line:
-            assert self.process.stderr is not None
-            tail = self.process.stderr.read().strip().splitlines()[-1:]
+            self.close()
+            tail = self.log.read_text(errors="replace").strip().splitlines()[-1:]
             raise RamielError(tail[0] if tail else "its process ended")
         answer: dict[str, Any] = json.loads(line)
         return answer

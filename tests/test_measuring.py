@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -180,6 +181,18 @@ def test_contestants_are_measured_in_turn_and_failures_are_reported(tmp_path):
         assert not row.failure and row.latencies and row.memory > 1 and row.start > 0
         assert row.minimum <= row.median
     assert ticks
+
+
+def test_contestants_may_write_as_much_as_they_like():
+    """More than a pipe holds, which nobody reads while they run."""
+    graph = branches()
+    with ours(graph, ["ort"], workers=1) as (contestants, _):
+        for contestant, end in zip(contestants[:2], ("", "raise ValueError('no')"), strict=True):
+            with (Path(contestant.folder) / "model.py").open("a") as source:
+                source.write(f"\nprint('long\\n' * 100_000)\n{end}\n")
+        talks, fails = measure(contestants[:2], graph, random_inputs(graph), rounds=1)
+    assert talks.latencies and not talks.failure
+    assert "ValueError: no" in fails.failure
 
 
 def test_the_torch_peer_runs_the_module_itself():
