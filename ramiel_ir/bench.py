@@ -90,7 +90,9 @@ class Contestant:
         """What its process needs set: thread counts, empty caches, a place for its files."""
         cache = scratch / f"cache-{self.peer}-{self.threads}"
         found = {"TORCHINDUCTOR_CACHE_DIR": os.fspath(cache), "TMPDIR": os.fspath(scratch)}
-        found["PYTHONPATH"] = os.pathsep.join(sys.path)  # a module's class may lie anywhere
+        # A module's class may lie anywhere; what stands for the current folder comes last, so that
+        # no file there passes for a library.
+        found["PYTHONPATH"] = os.pathsep.join(sorted(sys.path, key=lambda entry: not entry))
         if self.peer:
             found["OMP_NUM_THREADS"] = str(self.threads)
         return found
@@ -180,7 +182,7 @@ class _Process:
     """A contestant's process, which runs when told to and sleeps otherwise."""
 
     def __init__(self, contestant: Contestant, model: Path, inputs: Path) -> None:
-        command = [sys.executable, "-m", "ramiel_ir.contestant", str(model), str(inputs)]
+        command = [sys.executable, "-P", "-m", "ramiel_ir.contestant", str(model), str(inputs)]
         # What it writes goes to a file: a pipe that nobody reads stops it once the pipe is full.
         with tempfile.NamedTemporaryFile(dir=model.parent, delete=False) as log:
             self.process = subprocess.Popen(

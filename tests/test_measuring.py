@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 from pathlib import Path
 
@@ -208,6 +209,18 @@ def test_the_torch_peer_runs_the_module_itself():
     assert "NoneType" in broken.failure
     (emitted,) = measure([peer], graph, inputs, rounds=1)
     assert emitted.latencies and not emitted.failure
+
+
+def test_a_contestant_takes_classes_but_no_libraries_from_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")  # as in a notebook
+    Path("numpy.py").write_text("raise SystemExit('not numpy')")
+    Path("lying_here.py").write_text("import torch\nclass Net(torch.nn.Identity):\n    pass")
+    module = importlib.import_module("lying_here").Net()
+    graph = read(module, [normal(4)])
+    peer = Contestant("eager", peer="torch-eager")
+    (row,) = measure([peer], graph, random_inputs(graph), rounds=1, module=module)
+    assert row.latencies and not row.failure
 
 
 def test_statistics_of_a_measurement():
