@@ -315,9 +315,9 @@ def bench(
         module = source if is_torch_module(source) else None
         rows = measure(field_, graph, given, rounds=rounds, module=module, progress=progress)
         found: dict[str, Trace] = {}
-        for contestant in contestants if traces else ():
+        for contestant, row in zip(contestants if traces else (), rows, strict=False):
             done = plans[contestant.name]
-            if not done.plan.is_sequential:
+            if not done.plan.is_sequential and not row.failure:
                 told = predicted(done.plan, done.timeline)
                 found[f"{contestant.name}, predicted"] = told
                 seen = record(contestant.folder, given)

@@ -68,14 +68,20 @@ def bench(
         trace.write_text(json.dumps(chrome_trace(report.traces)) + "\n")
     if as_json:
         print(json.dumps([row.as_dict() for row in report.rows], indent=2))
-        return
-    _print_rows(graph.name, report.rows)
+    else:
+        _print_rows(graph.name, report.rows)
+    if any(row.failure and not row.contestant.peer for row in report.rows):
+        raise typer.Exit(1)
 
 
 def _print_rows(title: str, rows: list[Any]) -> None:
     from ramiel_ir.bench import COLUMNS
 
     print_table(title, list(COLUMNS), [row.cells() for row in rows])
+    _print_failures(rows)
+
+
+def _print_failures(rows: list[Any]) -> None:
     for row in rows:
         if row.failure:
             print(f"{row.contestant.name} failed: {printable(row.failure)}", file=sys.stderr)
@@ -200,7 +206,7 @@ def demo(
             _latency(row.alone),
             _latency(row.sequential),
             _latency(row.parallel),
-            f"{row.sequential.median / row.parallel.median:.2f}×",
+            _speedup(row.sequential, row.parallel),
             "sequential" if row.gated else "parallel",
         ]
         for row in shown
@@ -214,9 +220,15 @@ def demo(
     print("Read the generated code:")
     for row in shown:
         print(f"  {row.folder / 'model.py'}")
-    if not all(row.comparison.agrees for row in shown):
+    measured = [each for row in shown for each in (row.alone, row.sequential, row.parallel)]
+    _print_failures(measured)
+    if any(each.failure for each in measured) or not all(row.comparison.agrees for row in shown):
         raise typer.Exit(1)
 
 
 def _latency(row: Any) -> str:
-    return row.failure or f"{row.median:.1f} ± {row.spread * row.median:.1f}"
+    return "failed" if row.failure else f"{row.median:.1f} ± {row.spread * row.median:.1f}"
+
+
+def _speedup(before: Any, after: Any) -> str:
+    return "" if before.failure or after.failure else f"{before.median / after.median:.2f}×"

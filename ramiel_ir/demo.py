@@ -93,7 +93,7 @@ def show(
             for title, done in zip(("one-thread", "sequential", "parallel"), plans, strict=False):
                 folder = output / f"{stem}-{backend}-{title}"
                 write_artifact(done.plan, done.timeline, done.backend, folder, force=True)
-                contestants.append(Contestant(title, os.fspath(folder)))
+                contestants.append(Contestant(folder.name, os.fspath(folder)))
                 progress()
             comparison = check(plans[2], reference, [inputs], [expected])
             parts.append((backend, plans[2], plans[3].plan.is_sequential, comparison, contestants))

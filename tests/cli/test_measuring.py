@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ramiel_backends.ort.backend import OrtBackend
+from ramiel_ir import bench as benching
 from ramiel_ir import calibrate as calibrating
+from ramiel_ir import demo as showing
 from ramiel_ir import registry
+from ramiel_ir.bench import Contestant, Measurement, measure
 from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import Context
 from tests.cli.calls import (
@@ -127,6 +133,42 @@ def test_demo_calibrates_and_leaves_its_artifacts(
     assert "demo/fork-ort-parallel/model.py" in result.out
     assert Path("demo/fork-ort-parallel/model.py").is_file()
     assert calibrated == ["ort"]
+
+
+def _fails(name: str) -> Callable[..., list[Measurement]]:
+    """`measure`, where contestants whose names end so have lost their artifacts."""
+
+    def measure_the_rest(contestants: list[Contestant], *args: Any, **options: Any) -> Any:
+        broken = [
+            dataclasses.replace(one, folder="nowhere") if one.name.endswith(name) else one
+            for one in contestants
+        ]
+        return measure(broken, *args, **options)
+
+    return measure_the_rest
+
+
+def test_bench_shows_what_it_measured_and_fails_with_a_plan_of_ours(
+    run: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benching, "measure", _fails("1 thread"))
+    asked = ("bench", "fork.onnx", "--backends=ort", "--workers=1", "--rounds=1", "--no-peers")
+    result = run(*asked)
+    assert result.code == FAILED
+    assert "ort: default (gated)" in result.out
+    assert "ort: sequential, 1 thread failed: ArtifactError: 'nowhere'" in result.err
+    rows = json.loads(run(*asked, "--json").out)
+    assert ["failure" in row for row in rows] == [True, *[False] * (len(rows) - 1)]
+
+
+def test_demo_shows_what_it_measured_and_fails(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrating, "calibrate", lambda backend: None)
+    monkeypatch.setattr(showing, "measure", _fails("parallel"))
+    result = run("demo", "fork.onnx", "-o", "demo", "--backends=ort", "--workers=1", "--rounds=1")
+    assert result.code == FAILED
+    (row,) = (line for line in result.out.splitlines() if line.startswith("│ fork"))
+    assert [cell.strip() for cell in row.split("│")][-4:-1] == ["failed", "", "sequential"]
+    assert "fork-ort-parallel failed: ArtifactError: 'nowhere'" in result.err
 
 
 def test_inspect(run: Cli) -> None:
