@@ -8,6 +8,7 @@ spread; losses are shown like wins.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -36,7 +37,7 @@ from ramiel_ir.driver import (
     plan_model,
     read,
 )
-from ramiel_ir.errors import RamielError
+from ramiel_ir.errors import RamielError, UnsupportedOpError
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import Graph
 from ramiel_ir.machine import usable_cores
@@ -46,6 +47,10 @@ from ramiel_ir.trace import Trace, predicted, record, typical
 
 MODULE = "module.pt"
 """Beside a peer's model file: the torch module that the model was exported from, pickled."""
+
+Made = TypeVar("Made")
+
+_log = logging.getLogger("ramiel_ir")
 
 _PATIENCE = 10.0  # seconds that a contestant may take to stop
 _ROUND_SECONDS = 0.25  # how long one contestant runs before the next one does
@@ -334,19 +339,40 @@ def ours(
     costs: Costs | Mapping[str, Costs] | None = None,
 ) -> Iterator[tuple[list[Contestant], dict[str, Compilation]]]:
     """Artifacts to measure: per backend sequential on 1 and on all cores, parallel, and gated."""
-    plans: dict[str, Compilation] = {}
-    for backend in backends:
+
+    def compiled(backend: str) -> dict[str, Compilation]:
         known = costs.get(backend) if isinstance(costs, Mapping) else costs
         context = make_context(workers=workers, costs=known, backend=backend)
-        plans |= sequential_plans(graph, context)
+        found = sequential_plans(graph, context)
         for title, passes in (
             (f"parallel, {context.workers} workers", parallel_pipeline(context.workers)),
             ("default (gated)", None),
         ):
             done = plan_model(graph, backend=backend, passes=passes, context=context)
-            plans[f"{backend}: {title}"] = done
+            found[f"{backend}: {title}"] = done
+        return found
+
+    plans = {title: done for found in of_each(backends, compiled) for title, done in found.items()}
     with emitted(plans) as contestants:
         yield contestants, plans
+
+
+def of_each(backends: Sequence[str], make: Callable[[str], Made]) -> list[Made]:
+    """What is made for each backend; one that lacks an op of the model takes no part.
+
+    Raises its `UnsupportedOpError` where that leaves none.
+    """
+    found: list[Made] = []
+    lacking = None
+    for backend in backends:
+        try:
+            found.append(make(backend))
+        except UnsupportedOpError as error:
+            _log.warning("%s takes no part: %s", backend, error)
+            lacking = error
+    if not found and lacking is not None:
+        raise lacking
+    return found
 
 
 def sequential_plans(graph: Graph, context: Context) -> dict[str, Compilation]:

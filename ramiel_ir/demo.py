@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ramiel_ir.artifact import write_artifact
-from ramiel_ir.bench import Contestant, Measurement, measure
+from ramiel_ir.bench import Contestant, Measurement, measure, of_each
 from ramiel_ir.calibrate import calibrate_once
 from ramiel_ir.compare import Comparison, Reference, check
 from ramiel_ir.costs import work
@@ -22,6 +23,7 @@ from ramiel_ir.driver import (
     read,
 )
 from ramiel_ir.inputs import random_inputs
+from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import PassManager
 
 
@@ -77,29 +79,19 @@ def show(
         reference = Reference(graph)
         expected = reference.run(inputs)
         stem = Path(source.removeprefix("zoo:")).stem
-        parts: list[tuple[str, Compilation, bool, Comparison, list[Contestant]]] = []
-        for backend in backends:
-            context = make_context(workers=workers, backend=backend)
-            plans = [
-                plan_model(graph, backend=backend, passes=passes, context=within)
-                for passes, within in (
-                    (f"{SIMPLIFY},sequential", replace(context, alone=(1,))),
-                    (f"{SIMPLIFY},sequential", replace(context, alone=context.alone[:1])),
-                    (parallel_pipeline(workers), context),
-                    (default_pipeline(workers), context),
-                )
-            ]
+        parts: list[tuple[Compilation, bool, Comparison, list[Contestant]]] = []
+        for plans in of_each(backends, partial(_plans, graph, workers)):
             contestants = []
             for title, done in zip(("one-thread", "sequential", "parallel"), plans, strict=False):
-                folder = output / f"{stem}-{backend}-{title}"
+                folder = output / f"{stem}-{done.backend.name}-{title}"
                 write_artifact(done.plan, done.timeline, done.backend, folder, force=True)
                 contestants.append(Contestant(folder.name, os.fspath(folder)))
                 progress()
             comparison = check(plans[2], reference, [inputs], [expected])
-            parts.append((backend, plans[2], plans[3].plan.is_sequential, comparison, contestants))
-        everyone = [contestant for part in parts for contestant in part[4]]
+            parts.append((plans[2], plans[3].plan.is_sequential, comparison, contestants))
+        everyone = [contestant for part in parts for contestant in part[3]]
         measured = iter(measure(everyone, graph, inputs, rounds=rounds, progress=progress))
-        for backend, done, gated, comparison, contestants in parts:
+        for done, gated, comparison, contestants in parts:
             manager = PassManager.parse("cluster", done.context)
             manager.run(plain := done.graph.clone())
             before = len(plain.clusters)
@@ -107,7 +99,7 @@ def show(
             found.append(
                 Showing(
                     stem,
-                    backend,
+                    done.backend.name,
                     Path(contestants[2].folder),
                     before,
                     len(plain.clusters),
@@ -119,3 +111,17 @@ def show(
                 )
             )
     return found
+
+
+def _plans(graph: Graph, workers: int, backend: str) -> list[Compilation]:
+    """On one thread, on all cores, parallel, and what the gate takes."""
+    context = make_context(workers=workers, backend=backend)
+    return [
+        plan_model(graph, backend=backend, passes=passes, context=within)
+        for passes, within in (
+            (f"{SIMPLIFY},sequential", replace(context, alone=(1,))),
+            (f"{SIMPLIFY},sequential", replace(context, alone=context.alone[:1])),
+            (parallel_pipeline(workers), context),
+            (default_pipeline(workers), context),
+        )
+    ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ramiel_ir.artifact import refuse_existing, write_artifact
-from ramiel_ir.bench import Measurement, emitted, measure, sequential_plans
+from ramiel_ir.bench import Measurement, emitted, measure, of_each, sequential_plans
 from ramiel_ir.driver import (
     Compilation,
     Source,
@@ -18,7 +17,7 @@ from ramiel_ir.driver import (
     plan_model,
     read,
 )
-from ramiel_ir.errors import RamielError, UnsupportedOpError
+from ramiel_ir.errors import RamielError
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import Graph
 from ramiel_ir.machine import usable_cores
@@ -26,8 +25,6 @@ from ramiel_ir.profile import profile
 
 CLOSE = 0.03
 """Plans whose medians are so near the fastest one's, as a share of it, count as equally fast."""
-
-_log = logging.getLogger("ramiel_ir")
 
 
 @dataclass(frozen=True)
@@ -83,16 +80,10 @@ def _plans(
     graph: Graph, backends: Sequence[str], inputs: Mapping[str, Any]
 ) -> dict[str, Compilation]:
     """The candidates, by title."""
-    found: dict[str, Compilation] = {}
-    lacking = None
-    for backend in backends:
-        try:
-            costs = profile(graph, backend=backend, inputs=inputs)
-        except UnsupportedOpError as error:
-            _log.warning("%s takes no part: %s", backend, error)
-            lacking = error
-            continue
-        found |= sequential_plans(graph, make_context(costs=costs, backend=backend))
+
+    def compiled(backend: str) -> dict[str, Compilation]:
+        costs = profile(graph, backend=backend, inputs=inputs)
+        found = sequential_plans(graph, make_context(costs=costs, backend=backend))
         for workers in worker_counts(usable_cores()):
             context = make_context(workers=workers, costs=costs, backend=backend)
             passes = parallel_pipeline(workers)
@@ -100,9 +91,9 @@ def _plans(
             if not done.plan.is_sequential:
                 title = f"{len(done.plan.workers)} workers, threads of each: {done.plan.threads}"
                 found[f"{backend}: parallel, {title}"] = done
-    if not found and lacking is not None:
-        raise lacking
-    return found
+        return found
+
+    return {title: done for found in of_each(backends, compiled) for title, done in found.items()}
 
 
 def worker_counts(cores: int) -> list[int]:

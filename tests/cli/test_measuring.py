@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from ramiel_backends.ort.backend import OrtBackend
+from ramiel_backends.torch.backend import TorchBackend
 from ramiel_ir import bench as benching
 from ramiel_ir import calibrate as calibrating
 from ramiel_ir import demo as showing
 from ramiel_ir import registry
+from ramiel_ir.backend import refuse
 from ramiel_ir.bench import Contestant, Measurement, measure
 from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import Context
@@ -24,6 +26,7 @@ from tests.cli.calls import (
     FAILED,
     QUICK,
     SAMPLES,
+    UNSUPPORTED,
     USAGE,
     Cli,
     X,
@@ -169,6 +172,28 @@ def test_demo_shows_what_it_measured_and_fails(run: Cli, monkeypatch: pytest.Mon
     (row,) = (line for line in result.out.splitlines() if line.startswith("│ fork"))
     assert [cell.strip() for cell in row.split("│")][-4:-1] == ["failed", "", "sequential"]
     assert "fork-ort-parallel failed: ArtifactError: 'nowhere'" in result.err
+
+
+@pytest.mark.parametrize(
+    "command", [("bench", "--no-peers"), ("demo", "-o", "demo")], ids=["bench", "demo"]
+)
+def test_a_backend_that_lacks_an_op_takes_no_part(
+    run: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    command: tuple[str, ...],
+) -> None:
+    def lacks(self: TorchBackend, graph: Graph) -> None:
+        refuse("torch", [(graph.ops[0], "no reason")])
+
+    monkeypatch.setattr(calibrating, "calibrate", lambda backend: None)
+    monkeypatch.setattr(TorchBackend, "check", lacks)
+    asked = (*command, "fork.onnx", "--workers=1", "--rounds=1")
+    result = run(*asked, "--backends=torch,ort")
+    assert result.code == DONE, result.err
+    assert "ort" in result.out and "torch" not in result.out
+    assert "torch takes no part: the torch backend cannot emit MatMul" in caplog.text
+    refuses(run(*asked, "--backends=torch"), UNSUPPORTED, "cannot emit MatMul")
 
 
 def test_inspect(run: Cli) -> None:
