@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import statistics
 import tempfile
@@ -26,6 +27,8 @@ from ramiel_ir.pipeline import Context
 from ramiel_ir.plan import make_plan, simulate
 from ramiel_ir.trace import Trace, record
 
+_log = logging.getLogger("ramiel_ir")
+
 _CHANNELS, _SIZE, _SMALL, _CHAIN = 64, 56, 14, 16
 _HOPS, _FAN = 32, 64
 _TURNS = 3
@@ -33,8 +36,14 @@ _MESSAGE_SIZES = (1 << 8, 1 << 15)  # floats per message
 
 
 def cache_file(backend: str) -> Path:
-    """Where the calibration of a backend is kept: under XDG_CACHE_HOME, or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Where the calibration of a backend is kept: under XDG_CACHE_HOME, or ~/.cache.
+
+    Raises `FileNotFoundError` for a user who has neither.
+    """
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        raise FileNotFoundError("there is no home folder, and XDG_CACHE_HOME is not set") from None
     return Path(base) / "ramiel-ir" / f"calibration-{backend}.json"
 
 
@@ -58,12 +67,39 @@ def _cached(backend: str) -> AnalyticCosts | None:
 
 
 def calibrate_once(backend: str) -> AnalyticCosts:
-    """The analytic model as calibrated on this machine, which is done now if it never was."""
-    return _cached(backend) or calibrate(backend)
+    """The analytic model as calibrated on this machine, which is done now if it never was.
+
+    Where the cache cannot be written this is done each time, with a warning.
+    """
+    known = _cached(backend)
+    if known is not None:
+        return known
+    try:
+        return calibrate(backend)
+    except OSError as error:
+        _log.warning("the calibration of %s is not kept: %s", backend, error)
+        return fit(backend)
 
 
 def calibrate(backend: str, *, rounds: int = 20) -> AnalyticCosts:
-    """Measure convolutions, walks over memory, tiny ops and messages; cache the fit."""
+    """Fit the model and cache it. Raises before measuring where the cache cannot be written."""
+    path = cache_file(backend)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        found = fit(backend, rounds=rounds)
+        described = {
+            "machine": describe_machine(),
+            "format_version": FORMAT_VERSION,
+            **dataclasses.asdict(found),
+        }
+        whole = Path(scratch) / path.name
+        whole.write_text(json.dumps(described, indent=1) + "\n")
+        whole.replace(path)  # others may be reading it
+    return found
+
+
+def fit(backend: str, *, rounds: int = 20) -> AnalyticCosts:
+    """Measure convolutions, walks over memory, tiny ops and messages."""
     emitter = find_backend(backend)
     cores = usable_cores()
     context = Context(workers=2, threads=1, backend=backend)
@@ -84,7 +120,7 @@ def calibrate(backend: str, *, rounds: int = 20) -> AnalyticCosts:
     shared = max(1.0, micros(together, convolutions) - micros(together, tiny))
     flops = 2.0 * _CHANNELS * _CHANNELS * 9 * _SIZE * _SIZE
     traffic = 2.0 * 4 * _CHANNELS * _SIZE * _SIZE
-    found = AnalyticCosts(
+    return AnalyticCosts(
         gflops=flops / conv / 1e3,
         gigabytes_per_second=traffic / max(1.0, micros(alone, large) - overhead) / 1e3,
         overhead=overhead,
@@ -92,15 +128,6 @@ def calibrate(backend: str, *, rounds: int = 20) -> AnalyticCosts:
         fork=max(0.0, micros(together, tiny) - overhead),
         messages=measure_messages(emitter, rounds),
     )
-    path = cache_file(backend)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    described = {
-        "machine": describe_machine(),
-        "format_version": FORMAT_VERSION,
-        **dataclasses.asdict(found),
-    }
-    path.write_text(json.dumps(described, indent=1) + "\n")
-    return found
 
 
 def profile_in_turns(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from ramiel_ir.artifact import write_artifact
 from ramiel_ir.bench import Contestant, Measurement, measure, of_each
 from ramiel_ir.calibrate import calibrate_once
 from ramiel_ir.compare import Comparison, Reference, check
-from ramiel_ir.costs import work
+from ramiel_ir.costs import Costs, work
 from ramiel_ir.driver import (
     SIMPLIFY,
     Compilation,
@@ -69,8 +69,9 @@ def show(
 
     Costs are those of this machine: it is calibrated first, if it never was.
     """
+    costs = {}
     for backend in backends:
-        calibrate_once(backend)
+        costs[backend] = calibrate_once(backend)
         progress()
     found: list[Showing] = []
     for source in sources:
@@ -80,7 +81,7 @@ def show(
         expected = reference.run(inputs)
         stem = Path(source.removeprefix("zoo:")).stem
         parts: list[tuple[Compilation, bool, Comparison, list[Contestant]]] = []
-        for plans in of_each(backends, partial(_plans, graph, workers)):
+        for plans in of_each(backends, partial(_plans, graph, workers, costs)):
             contestants = []
             for title, done in zip(("one-thread", "sequential", "parallel"), plans, strict=False):
                 folder = output / f"{stem}-{done.backend.name}-{title}"
@@ -113,9 +114,11 @@ def show(
     return found
 
 
-def _plans(graph: Graph, workers: int, backend: str) -> list[Compilation]:
+def _plans(
+    graph: Graph, workers: int, costs: Mapping[str, Costs], backend: str
+) -> list[Compilation]:
     """On one thread, on all cores, parallel, and what the gate takes."""
-    context = make_context(workers=workers, backend=backend)
+    context = make_context(workers=workers, costs=costs[backend], backend=backend)
     return [
         plan_model(graph, backend=backend, passes=passes, context=within)
         for passes, within in (

@@ -145,6 +145,7 @@ def test_calibration_is_cached_for_this_machine_only(tmp_path, monkeypatch):
     assert calibrating.calibrated_costs("ort") == found
     assert calibrating.calibrated_costs("torch") == AnalyticCosts()
     path = calibrating.cache_file("ort")
+    assert list(path.parent.iterdir()) == [path]
     kept = json.loads(path.read_text())
     for change in ({"machine": "another one"}, {"format_version": 1}):
         path.write_text(json.dumps({**kept, **change}))
@@ -161,6 +162,24 @@ def test_calibrate_once_measures_what_is_not_cached(tmp_path, monkeypatch):
     kept = {"machine": describe_machine(), "format_version": FORMAT_VERSION}
     path.write_text(json.dumps({**kept, **dataclasses.asdict(AnalyticCosts(gflops=2.0))}))
     assert calibrating.calibrate_once("ort") == AnalyticCosts(gflops=2.0)
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.parametrize("cache", ["", "a file"])
+def test_without_a_cache_the_fit_is_used_and_not_kept(cache, tmp_path, monkeypatch, caplog):
+    """There is no home, or the cache cannot be written."""
+    monkeypatch.chdir(tmp_path)
+    Path("a file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    monkeypatch.setattr(Path, "home", _no_home)
+    monkeypatch.setattr(calibrating, "fit", lambda backend: AnalyticCosts(gflops=1.0))
+    assert make_context(backend="ort").costs == AnalyticCosts()
+    assert calibrating.calibrate_once("ort") == AnalyticCosts(gflops=1.0)
+    assert "the calibration of ort is not kept: " in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["a file"]
 
 
 def test_contestants_are_measured_in_turn_and_failures_are_reported(tmp_path):

@@ -125,6 +125,14 @@ def test_tune_leaves_the_fastest(run: Cli) -> None:
     refuses(run("tune", "fork.onnx", "-o", "out"), USAGE, "is not empty", "--force")
 
 
+def test_calibrate_measures_nothing_that_it_could_not_keep(
+    run: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "fork.onnx")
+    monkeypatch.setattr(calibrating, "find_backend", pytest.fail)
+    refuses(run("calibrate", "--backends=ort"), FAILED, "fork.onnx")
+
+
 def test_demo_calibrates_and_leaves_its_artifacts(
     run: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
