@@ -20,6 +20,8 @@ from ramiel_ir import registry
 from ramiel_ir.backend import refuse
 from ramiel_ir.bench import Contestant, Measurement, measure
 from ramiel_ir.ir import Graph
+from ramiel_ir.machine import usable_cores
+from ramiel_ir.measured import MeasuredCosts
 from ramiel_ir.pipeline import Context
 from tests.cli.calls import (
     DONE,
@@ -88,20 +90,27 @@ def test_compare_fails_and_names_the_first_op_that_differs(
 
 
 def test_bench_in_json(run: Cli) -> None:
+    dear = dict.fromkeys(("hidden", "left", "right", "y"), (1e5, 1e5))
+    MeasuredCosts("ort", dear).save("costs.json")  # so that two workers pay
     result = run(
-        "bench",
-        "fork.onnx",
-        "--backends=ort",
-        "--workers=1",
-        "--rounds=1",
-        "--no-peers",
-        "--json",
-        "--trace=t.json",
-    )
+        "bench", "fork.onnx", "--backends=ort", "--workers=2", "--costs=costs.json",
+        "--rounds=1", "--no-peers", "--json", "--trace=t.json",
+    )  # fmt: skip
     assert result.code == DONE, result.err
-    rows = json.loads(result.out)
-    assert rows
-    assert all(row for row in rows)
+    rows = {row["name"]: row for row in json.loads(result.out)}
+    assert list(rows) == [
+        *(f"ort: sequential, {n} thread{'s' * (n > 1)}" for n in sorted({1, usable_cores()})),
+        "ort: parallel, 2 workers",
+        "ort: default (gated)",
+    ]
+    for row in rows.values():
+        assert "failure" not in row
+        assert 0 < row["min_ms"] <= row["median_ms"] and row["runs"] > 0
+    events = json.loads(Path("t.json").read_text())["traceEvents"]
+    named = {event["pid"]: event["args"]["name"] for event in events if "tid" not in event}
+    sliced = {named[event["pid"]] for event in events if event["ph"] == "X"}
+    parallel = "ort: parallel, 2 workers"
+    assert sliced >= {f"{parallel}, predicted", f"{parallel}, measured"}
 
 
 def test_profile_serves_as_costs(run: Cli) -> None:
