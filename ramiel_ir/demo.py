@@ -22,6 +22,7 @@ from ramiel_ir.driver import (
     plan_model,
     read,
 )
+from ramiel_ir.errors import UsageError
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import PassManager
@@ -67,19 +68,20 @@ def show(
 ) -> list[Showing]:
     """Compile, run, compare and measure each model on each backend; artifacts stay in `output`.
 
-    Costs are those of this machine: it is calibrated first, if it never was.
+    Costs are those of this machine: it is calibrated first, if it never was. Raises `UsageError`
+    for models whose artifacts would have the same names.
     """
+    stems = _stems(sources)
     costs = {}
     for backend in backends:
         costs[backend] = calibrate_once(backend)
         progress()
     found: list[Showing] = []
-    for source in sources:
+    for stem, source in stems.items():
         graph = read(source)
         inputs = random_inputs(graph)
         reference = Reference(graph)
         expected = reference.run(inputs)
-        stem = Path(source.removeprefix("zoo:")).stem
         parts: list[tuple[Compilation, bool, Comparison, list[Contestant]]] = []
         for plans in of_each(backends, partial(_plans, graph, workers, costs)):
             contestants = []
@@ -111,6 +113,20 @@ def show(
                     *(next(measured) for _ in contestants),
                 )
             )
+    return found
+
+
+def _stems(sources: Sequence[str]) -> dict[str, str]:
+    """The sources by what their artifacts are named after."""
+    found: dict[str, str] = {}
+    for source in sources:
+        stem = Path(source.removeprefix("zoo:")).stem
+        if stem in found:
+            raise UsageError(
+                f"the artifacts of {found[stem]!r} and {source!r} would have the same names",
+                hint="rename one, or show each with an --output of its own",
+            )
+        found[stem] = source
     return found
 
 

@@ -147,6 +147,10 @@ USAGE_ERRORS = {
     "range of three": (["compare", "fork.onnx", "--input-range=x:0,1,2"], "NAME:LO,HI"),
     "range in words": (["compare", "fork.onnx", "--input-range=x:low,high"], "NAME:LO,HI"),
     "inputs that are none": (["compare", "fork.onnx", "--inputs=fork.onnx"], "no .npz"),
+    "demo's artifacts": (
+        ["demo", "a/fork.onnx", "b/fork.onnx", "-o", "demo"],
+        "the artifacts of 'a/fork.onnx' and 'b/fork.onnx'",
+    ),
     "zoo option": (["zoo", "build", "dlrm", "-o", "d.onnx", "--image-size=9"], "image-size"),
 }
 
