@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from ramiel_ir._version import VERSION
 from ramiel_ir.backend import Backend, Emission, Isolation
-from ramiel_ir.errors import ArtifactError, UsageError
+from ramiel_ir.errors import ArtifactError, RamielError, UsageError
 from ramiel_ir.ir import DType, Type, Value
 from ramiel_ir.plan import Plan, Timeline, aliases
 
@@ -58,6 +58,7 @@ def write_artifact(
     """Emit `plan` into `folder`, all of it or nothing, and return the folder.
 
     Raises `UsageError` when the folder holds something; with `force` an artifact is replaced.
+    Raises `RamielError` where there can be no such folder.
     """
     target = Path(folder)
     refuse_existing(target, force)
@@ -81,8 +82,9 @@ def write_artifact(
 
 
 def refuse_existing(folder: str | os.PathLike[str], force: bool) -> None:
-    """Raise the `UsageError` of `write_artifact` where it would refuse the folder."""
+    """Raise the error of `write_artifact` where it would refuse the folder."""
     target = Path(folder)
+    refuse_unwritable(next(parent for parent in target.absolute().parents if parent.exists()))
     if not target.exists():
         return
     if not target.is_dir():
@@ -93,6 +95,14 @@ def refuse_existing(folder: str | os.PathLike[str], force: bool) -> None:
         raise UsageError(f"{str(target)!r} is not empty", hint="--force replaces an artifact")
     if not (target / _MANIFEST).is_file():
         raise UsageError(f"{str(target)!r} holds something that is no artifact; it is left alone")
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise a `RamielError` where no file can be made in the folder."""
+    if not folder.is_dir():
+        raise RamielError(f"there is no folder {str(folder)!r}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RamielError(f"{str(folder)!r} cannot be written into")
 
 
 def _manifest(plan: Plan, backend: Backend, emission: Emission, folder: Path) -> dict[str, Any]:

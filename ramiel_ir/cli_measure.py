@@ -48,9 +48,12 @@ def bench(
 ) -> None:
     """Measure the latency of our plans and of the peers, interleaved, each in its own process."""
     from ramiel_ir import bench as benching
+    from ramiel_ir.artifact import refuse_unwritable
     from ramiel_ir.driver import parse_costs
     from ramiel_ir.trace import chrome_trace
 
+    if trace is not None:
+        refuse_unwritable(trace.parent)
     graph = read_model(model, input_shape)
     with progress("measuring") as advance:
         report = benching.bench(
@@ -64,12 +67,12 @@ def bench(
             inputs=model_inputs(graph, inputs, seed, input_range),
             progress=advance,
         )
-    if trace is not None:
-        trace.write_text(json.dumps(chrome_trace(report.traces)) + "\n")
     if as_json:
         print(json.dumps([row.as_dict() for row in report.rows], indent=2))
     else:
         _print_rows(graph.name, report.rows)
+    if trace is not None:
+        trace.write_text(json.dumps(chrome_trace(report.traces)) + "\n")
     if any(row.failure and not row.contestant.peer for row in report.rows):
         raise typer.Exit(1)
 
@@ -131,7 +134,9 @@ def profile(
 ) -> None:
     """Measure µs per op and per message on this machine, for --costs."""
     from ramiel_ir import profile as profiling
+    from ramiel_ir.artifact import refuse_unwritable
 
+    refuse_unwritable(output.parent)
     graph = read_model(model, input_shape)
     with progress("measuring"):
         given = model_inputs(graph, inputs, seed, input_range)

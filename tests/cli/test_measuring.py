@@ -119,9 +119,22 @@ def test_profile_serves_as_costs(run: Cli) -> None:
     assert "a message takes" in result.err
     assert set(json.loads(Path("costs.json").read_text())["ops"]) >= {"hidden", "left"}
     assert run("opt", "fork.onnx", "--passes=cluster", "--costs=costs.json").code == DONE
-    refuses(
-        run("profile", "fork.onnx", "-o", "no/c.json", "--backend=ort", "--rounds=1"), FAILED, "no"
-    )
+
+
+OUTPUTS = {
+    "bench": (["--trace=no/t.json"], "there is no folder 'no'"),
+    "profile": (["-o", "no/c.json"], "there is no folder 'no'"),
+    "tune": (["-o", "fork.onnx/out"], "fork.onnx'"),
+}
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_nothing_is_measured_for_a_file_that_cannot_be_written(
+    run: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(registry.BACKENDS, "find", pytest.fail)
+    options, fragment = OUTPUTS[command]
+    refuses(run(command, "fork.onnx", *options), FAILED, fragment)
 
 
 def test_tune_leaves_the_fastest(run: Cli) -> None:
