@@ -21,6 +21,7 @@ from ramiel_ir.cli_options import (
     AsJson,
     Backends,
     CostModel,
+    CostsOf,
     External,
     InputRange,
     InputShape,
@@ -127,6 +128,7 @@ def opt(
     stats: Annotated[bool, typer.Option("--stats", help="What the graph is, on stderr.")] = False,
     workers: Workers = None,
     costs: CostModel = "analytic",
+    backend: CostsOf = "torch",
     input_shape: InputShape = None,
     allow_external: External = None,
 ) -> None:
@@ -151,7 +153,7 @@ def opt(
 
             print(f"// IR after {step}\n{print_graph(graph)}", file=sys.stderr)
 
-    context = make_context(workers=workers, costs=parse_costs(costs))
+    context = make_context(workers=workers, costs=parse_costs(costs, backend))
     manager = PassManager.parse(passes, context, verify_each=verify_each, after=after)
     if manager.plan_passes:
         raise UsageError(f"{manager.plan_passes[0].name} works on plans; opt stops before planning")
@@ -375,6 +377,7 @@ def inspect(
     model: Model,
     workers: Workers = None,
     costs: CostModel = "analytic",
+    backend: CostsOf = "torch",
     input_shape: InputShape = None,
     allow_external: External = None,
     as_json: AsJson = False,
@@ -387,7 +390,7 @@ def inspect(
     from ramiel_ir.printer import print_type
 
     graph = read_model(model, input_shape, allow_external)
-    context = make_context(workers=workers, costs=parse_costs(costs))
+    context = make_context(workers=workers, costs=parse_costs(costs, backend))
     histogram = dict(Counter(op.qualified_kind for op in graph.walk()).most_common())
     planned = graph.clone()
     PassManager.parse("fold,dce,cluster", context).run(planned)

@@ -22,6 +22,13 @@ class Isolation(StrEnum):
     thread = "thread"
 
 
+def _check_backend(name: str) -> str:
+    from ramiel_ir import registry
+
+    registry.BACKENDS.check(name, "backend")
+    return name
+
+
 Model = Annotated[
     str, typer.Argument(help="A .onnx or .ir file, zoo:NAME, or - for stdin.", show_default=False)
 ]
@@ -52,6 +59,10 @@ InputRange = Annotated[
 ]
 CostModel = Annotated[
     str, typer.Option("--costs", help="Costs: analytic, static, or a profile (.json).")
+]
+CostsOf = Annotated[
+    str,
+    typer.Option("--backend", help="The backend whose costs count.", callback=_check_backend),
 ]
 External = Annotated[
     list[Path] | None,

@@ -54,11 +54,15 @@ class Registry:
             return getattr(importlib.import_module(module), attribute)
         return item
 
-    def get(self, name: str, what: str) -> Any:
-        """The thing called `name`; `UsageError` with the known names when there is none."""
+    def check(self, name: str, what: str) -> None:
+        """Raise `UsageError` with the known names when nothing is called `name`."""
         if name not in self._load():
             known = ", ".join(self.names()) or "none"
             raise UsageError(f"unknown {what} {name!r}; there are: {known}")
+
+    def get(self, name: str, what: str) -> Any:
+        """The thing called `name`; `UsageError` with the known names when there is none."""
+        self.check(name, what)
         return self.find(name)
 
 

@@ -19,6 +19,7 @@ from ramiel_ir import demo as showing
 from ramiel_ir import registry
 from ramiel_ir.backend import refuse
 from ramiel_ir.bench import Contestant, Measurement, measure
+from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.ir import Graph
 from ramiel_ir.machine import usable_cores
 from ramiel_ir.measured import MeasuredCosts
@@ -118,7 +119,8 @@ def test_profile_serves_as_costs(run: Cli) -> None:
     assert (result.code, result.out) == (DONE, "")
     assert "a message takes" in result.err
     assert set(json.loads(Path("costs.json").read_text())["ops"]) >= {"hidden", "left"}
-    assert run("opt", "fork.onnx", "--passes=cluster", "--costs=costs.json").code == DONE
+    asked = ("--passes=cluster", "--costs=costs.json", "--backend=ort")
+    assert run("opt", "fork.onnx", *asked).code == DONE
 
 
 OUTPUTS = {
@@ -235,6 +237,19 @@ def test_inspect(run: Cli) -> None:
     text = run("inspect", "fork.onnx", "--costs=static").out
     for word in ("MatMul", "parallelism", "clusters before merge", "critical path"):
         assert word in text
+
+
+def test_opt_and_inspect_use_the_calibration_of_a_backend(
+    run: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for backend, micros in (("torch", 1e4), ("ort", 1e5)):
+        fitted = AnalyticCosts(overhead=micros)
+        monkeypatch.setattr(calibrating, "fit", lambda *_, fitted=fitted, **__: fitted)
+        calibrating.calibrate(backend)
+    for options, micros in (((), "40000 µs"), (("--backend=ort",), "400000 µs")):
+        assert micros in run("inspect", "fork.onnx", *options).out
+        assert micros in run("opt", "fork.onnx", "--stats", *options).err
 
 
 def test_ops_lists_the_table(run: Cli) -> None:

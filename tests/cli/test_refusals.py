@@ -131,6 +131,7 @@ USAGE_ERRORS = {
         ["compile", "fork.onnx", "-o", "out", "--backend=tpu"],
         "unknown backend 'tpu'; there are: ort, torch",
     ),
+    "whose costs": (["opt", "fork.onnx", "--backend=../tpu"], "unknown backend '../tpu'"),
     "compare's backend": (["compare", "fork.onnx", "--backends=ort,"], "unknown backend ''"),
     "unknown costs": (["opt", "fork.onnx", "--costs=free"], "unknown costs 'free'"),
     "missing profile": (["opt", "fork.onnx", "--costs=no.json"], "no.json"),

@@ -36,7 +36,7 @@ COMMANDS = {
     "opt": [
         "--passes", "--output", "-o", "--list-passes", "--print-ir-after",
         "--print-ir-after-change", "--no-verify-each", "--timing", "--stats", "--workers",
-        "--costs", "--input-shape", "--allow-external",
+        "--costs", "--backend", "--input-shape", "--allow-external",
     ],
     "compile": [
         "--output", "--backend", "--passes", "--workers", "--threads", "--input-shape", "--costs",
@@ -51,7 +51,9 @@ COMMANDS = {
     "tune": ["--output", "--backends", "--rounds", "--seed", "--inputs", "--force"],
     "profile": ["--output", "--backend", "--rounds", "--seed", "--inputs"],
     "demo": ["--output", "--backends", "--workers", "--rounds"],
-    "inspect": ["--workers", "--costs", "--input-shape", "--allow-external", "--json"],
+    "inspect": [
+        "--workers", "--costs", "--backend", "--input-shape", "--allow-external", "--json",
+    ],
     "ops": ["--backend", "--json"],
     "zoo": ["list", "build"],
 }  # fmt: skip
