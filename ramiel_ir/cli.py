@@ -32,6 +32,7 @@ from ramiel_ir.cli_options import (
     Threads,
     Workers,
     given_inputs,
+    parse_backends,
     parse_ranges,
     print_table,
     printable,
@@ -345,7 +346,7 @@ def compare(
     with progress("comparing"):
         found = comparing.compare(
             graph,
-            backends=backends.split(","),
+            backends=parse_backends(backends),
             workers=counts,
             passes=passes,
             costs=None if costs == "analytic" else parse_costs(costs),

@@ -20,6 +20,7 @@ from ramiel_ir.cli_options import (
     Seed,
     Workers,
     model_inputs,
+    parse_backends,
     print_table,
     printable,
     progress,
@@ -58,7 +59,7 @@ def bench(
     with progress("measuring") as advance:
         report = benching.bench(
             graph,
-            backends=backends.split(","),
+            backends=parse_backends(backends),
             workers=workers,
             rounds=rounds,
             costs=None if costs == "analytic" else parse_costs(costs),
@@ -111,7 +112,7 @@ def tune(
         found = tuning.tune(
             graph,
             output,
-            backends=backends.split(","),
+            backends=parse_backends(backends),
             rounds=rounds,
             inputs=model_inputs(graph, inputs, seed, input_range),
             force=force,
@@ -164,7 +165,7 @@ def calibrate(backends: Backends = "torch,ort") -> None:
     """Fit the analytic costs to this machine, once; later commands use what is found."""
     from ramiel_ir import calibrate as calibrating
 
-    for backend in backends.split(","):
+    for backend in parse_backends(backends):
         with progress("measuring"):
             found = calibrating.calibrate(backend)
         print(
@@ -190,7 +191,7 @@ def demo(
         shown = show(
             models,
             output,
-            backends=backends.split(","),
+            backends=parse_backends(backends),
             workers=workers,
             rounds=rounds,
             progress=advance,

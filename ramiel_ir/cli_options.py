@@ -91,6 +91,11 @@ def parse_size(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
+def parse_backends(text: str) -> list[str]:
+    """The backends that `--backends` names."""
+    return [_check_backend(name.strip()) for name in text.split(",")]
+
+
 def _named(texts: list[str] | None, what: str) -> dict[str, list[str]]:
     found = {}
     for text in texts or []:

@@ -148,6 +148,9 @@ USAGE_ERRORS = {
     "range of three": (["compare", "fork.onnx", "--input-range=x:0,1,2"], "NAME:LO,HI"),
     "range in words": (["compare", "fork.onnx", "--input-range=x:low,high"], "NAME:LO,HI"),
     "inputs that are none": (["compare", "fork.onnx", "--inputs=fork.onnx"], "no .npz"),
+    "bench's backend": (["bench", "fork.onnx", "--backends=ort,tpu"], "unknown backend 'tpu'"),
+    "tune's backend": (["tune", "fork.onnx", "-o", "t", "--backends=,"], "unknown backend ''"),
+    "calibrate's backend": (["calibrate", "--backends=ort tpu"], "unknown backend 'ort tpu'"),
     "demo's artifacts": (
         ["demo", "a/fork.onnx", "b/fork.onnx", "-o", "demo"],
         "the artifacts of 'a/fork.onnx' and 'b/fork.onnx'",
