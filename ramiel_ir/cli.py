@@ -254,7 +254,7 @@ def compile(
         f"{output}: {_count(len(plan.graph.ops), 'op')} on {_count(len(plan.workers), 'worker')} "
         f"of {_count(plan.threads, 'thread')}, {_count(len(plan.messages), 'message')}, "
         f"{f'{plan.samples} samples, ' if plan.samples > 1 else ''}"
-        f"predicted {done.timeline.makespan / 1e3:.2f} ms; read {output / 'model.py'}",
+        f"predicted {done.timeline.latency / 1e3:.2f} ms; read {output / 'model.py'}",
         file=sys.stderr,
     )
     if plan.is_sequential and done.context.workers > 1:
