@@ -68,19 +68,19 @@ def bench(
             inputs=model_inputs(graph, inputs, seed, input_range),
             progress=advance,
         )
-    if as_json:
-        print(json.dumps([row.as_dict() for row in report.rows], indent=2))
-    else:
-        _print_rows(graph.name, report.rows)
+    _print_rows(graph.name, report.rows, as_json)
     if trace is not None:
         trace.write_text(json.dumps(chrome_trace(report.traces)) + "\n")
     if any(row.failure and not row.contestant.peer for row in report.rows):
         raise typer.Exit(1)
 
 
-def _print_rows(title: str, rows: list[Any]) -> None:
+def _print_rows(title: str, rows: list[Any], as_json: bool) -> None:
     from ramiel_ir.bench import COLUMNS
 
+    if as_json:
+        print(json.dumps([row.as_dict() for row in rows], indent=2))
+        return
     print_table(title, list(COLUMNS), [row.cells() for row in rows])
     _print_failures(rows)
 
@@ -103,6 +103,7 @@ def tune(
     input_range: InputRange = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an artifact.")] = False,
     allow_external: External = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure plans of each backend, sequential and parallel, and emit the fastest."""
     from ramiel_ir import tune as tuning
@@ -118,7 +119,7 @@ def tune(
             force=force,
             progress=advance,
         )
-    _print_rows(graph.name, found.rows)
+    _print_rows(graph.name, found.rows, as_json)
     print(f"{output}: {found.best.contestant.name}; read {output / 'model.py'}", file=sys.stderr)
 
 

@@ -140,10 +140,11 @@ def test_nothing_is_measured_for_a_file_that_cannot_be_written(
 
 
 def test_tune_leaves_the_fastest(run: Cli) -> None:
-    result = run("tune", "fork.onnx", "-o", "out", "--backends=ort", "--rounds=1")
+    result = run("tune", "fork.onnx", "-o", "out", "--backends=ort", "--rounds=1", "--json")
     assert result.code == DONE, result.err
-    assert "ort: sequential, 1 thread" in result.out
-    assert "out: ort: " in result.err
+    names = [row["name"] for row in json.loads(result.out)]
+    assert names[0] == "ort: sequential, 1 thread"
+    assert any(f"out: {name}; read" in result.err for name in names)
     assert run("run", "out", "--inputs=x.npz", "--outputs=y.npz").code == DONE
     np.testing.assert_allclose(np.load("y.npz")["y"], expected(), rtol=1e-5)
     refuses(run("tune", "fork.onnx", "-o", "out"), USAGE, "is not empty", "--force")

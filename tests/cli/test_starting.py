@@ -48,7 +48,7 @@ COMMANDS = {
         "--input-shape", "--input-range", "--isolation", "--allow-external", "--json",
     ],
     "bench": ["--backends", "--workers", "--rounds", "--no-peers", "--costs", "--trace", "--json"],
-    "tune": ["--output", "--backends", "--rounds", "--seed", "--inputs", "--force"],
+    "tune": ["--output", "--backends", "--rounds", "--seed", "--inputs", "--force", "--json"],
     "profile": ["--output", "--backend", "--rounds", "--seed", "--inputs"],
     "demo": ["--output", "--backends", "--workers", "--rounds"],
     "inspect": [
