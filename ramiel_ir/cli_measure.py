@@ -45,6 +45,7 @@ def bench(
     inputs: Annotated[Path | None, typer.Option(help="Inputs, as run takes them.")] = None,
     input_shape: InputShape = None,
     input_range: InputRange = None,
+    allow_external: External = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the latency of our plans and of the peers, interleaved, each in its own process."""
@@ -55,7 +56,7 @@ def bench(
 
     if trace is not None:
         refuse_unwritable(trace.parent)
-    graph = read_model(model, input_shape)
+    graph = read_model(model, input_shape, allow_external)
     with progress("measuring") as advance:
         report = benching.bench(
             graph,
@@ -133,13 +134,14 @@ def profile(
     inputs: Annotated[Path | None, typer.Option(help="Inputs, as run takes them.")] = None,
     input_shape: InputShape = None,
     input_range: InputRange = None,
+    allow_external: External = None,
 ) -> None:
     """Measure µs per op and per message on this machine, for --costs."""
     from ramiel_ir import profile as profiling
     from ramiel_ir.artifact import refuse_unwritable
 
     refuse_unwritable(output.parent)
-    graph = read_model(model, input_shape)
+    graph = read_model(model, input_shape, allow_external)
     with progress("measuring"):
         given = model_inputs(graph, inputs, seed, input_range)
         found = profiling.profile(graph, backend=backend, inputs=given, rounds=rounds)

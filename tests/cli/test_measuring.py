@@ -16,10 +16,11 @@ from ramiel_backends.torch.backend import TorchBackend
 from ramiel_ir import bench as benching
 from ramiel_ir import calibrate as calibrating
 from ramiel_ir import demo as showing
-from ramiel_ir import registry
+from ramiel_ir import driver, registry
 from ramiel_ir.backend import refuse
 from ramiel_ir.bench import Contestant, Measurement, measure
 from ramiel_ir.costs import AnalyticCosts
+from ramiel_ir.errors import ModelError
 from ramiel_ir.ir import Graph
 from ramiel_ir.machine import usable_cores
 from ramiel_ir.measured import MeasuredCosts
@@ -137,6 +138,19 @@ def test_nothing_is_measured_for_a_file_that_cannot_be_written(
     monkeypatch.setattr(registry.BACKENDS, "find", pytest.fail)
     options, fragment = OUTPUTS[command]
     refuses(run(command, "fork.onnx", *options), FAILED, fragment)
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_external_data_may_lie_in_a_folder_that_is_named(
+    run: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def read(model: str, **options: Any) -> Graph:
+        raise ModelError(f"asked for {options['allow_external']}")
+
+    monkeypatch.setattr(driver, "read", read)
+    asked = (command, "fork.onnx", "--allow-external=data")
+    output = () if command == "bench" else ("-o", "made")
+    refuses(run(*asked, *output), FAILED, f"asked for {[Path('data')]}")
 
 
 def test_tune_leaves_the_fastest(run: Cli) -> None:

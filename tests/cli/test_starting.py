@@ -47,9 +47,13 @@ COMMANDS = {
         "--backends", "--workers", "--passes", "--costs", "--rtol", "--atol", "--seed", "--inputs",
         "--input-shape", "--input-range", "--isolation", "--allow-external", "--json",
     ],
-    "bench": ["--backends", "--workers", "--rounds", "--no-peers", "--costs", "--trace", "--json"],
+    "bench": [
+        "--backends", "--workers", "--rounds", "--no-peers", "--costs", "--trace", "--seed",
+        "--inputs", "--input-shape", "--input-range", "--allow-external", "--json",
+    ],
     "tune": ["--output", "--backends", "--rounds", "--seed", "--inputs", "--force", "--json"],
-    "profile": ["--output", "--backend", "--rounds", "--seed", "--inputs"],
+    "profile": ["--output", "--backend", "--rounds", "--seed", "--inputs", "--allow-external"],
+    "calibrate": ["--backends"],
     "demo": ["--output", "--backends", "--workers", "--rounds"],
     "inspect": [
         "--workers", "--costs", "--backend", "--input-shape", "--allow-external", "--json",
