@@ -1,4 +1,6 @@
-"""The command line: `ramiel-ir opt | compile | run | compare | bench | inspect | ops | zoo`.
+"""The command line: `ramiel-ir opt | compile | run | compare | inspect | ops`.
+
+`bench`, `tune`, `profile`, `calibrate` and `demo` are in cli_measure.py, `zoo` is in cli_zoo.py.
 
 IR and data go to stdout; logs, timings and progress to stderr. Exit codes: 0 done, 1 failed or
 mismatch, 2 usage, 3 unsupported op or type. Everything heavy is imported by the command that
