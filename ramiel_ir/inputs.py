@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,5 +141,7 @@ def write_outputs(path: str | os.PathLike[str], outputs: Mapping[str, Any]) -> N
             raise UsageError(
                 f"the output {name!r} cannot be stored as .npz", hint="use the Python API for it"
             )
-    with Path(path).open("wb") as file:
-        np.savez(file, **dict(outputs))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in outputs.items():  # savez has arguments of its own, such as `file`
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, value, allow_pickle=False)

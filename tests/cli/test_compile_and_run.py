@@ -78,6 +78,17 @@ def test_run_takes_npy_and_test_data(run: Cli) -> None:
     assert run("run", "out", "--inputs=data").out == printed.out
 
 
+def test_an_output_may_have_any_name(run: Cli) -> None:
+    names = ("x", "hidden", "left", "right", "file", "w")
+    onnx.save(fork(names), "odd.onnx")
+    assert run("compile", "odd.onnx", "-o", "out", "--backend=ort", QUICK).code == DONE
+    assert run("run", "out", "--inputs=x.npz", "--outputs=y.npz").code == DONE
+    np.testing.assert_allclose(np.load("y.npz")["file"], expected(), rtol=1e-5)
+    program = python("out/model.py", "--inputs=x.npz", "--outputs=z.npz")
+    assert program.returncode == DONE, program.stderr
+    np.testing.assert_array_equal(np.load("z.npz")["file"], np.load("y.npz")["file"])
+
+
 def test_run_repeats_and_tells_latencies_on_stderr(run: Cli) -> None:
     run("compile", "fork.onnx", "-o", "out", "--backend=ort", QUICK)
     result = run("run", "out", "--inputs=x.npz", "--repeat=3", "--timeout=30")

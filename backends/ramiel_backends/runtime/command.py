@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -91,8 +92,11 @@ def _write(path: Path | None, results: Mapping[str, Any]) -> None:
         for name, value in results.items():
             print(f"{name!r}: {_summary(value)}", file=sys.stderr)
         return
-    with path.open("wb") as file:
-        np.savez(file, **{name: _plain(name, value) for name, value in results.items()})
+    arrays = {name: _plain(name, value) for name, value in results.items()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():  # savez has arguments of its own, such as `file`
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 def _summary(value: Any) -> str:
