@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import statistics
 import subprocess
 import sys
@@ -240,11 +241,11 @@ def measure(
     """
     found = [Measurement(contestant) for contestant in contestants]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        model, given = Path(scratch) / "model.onnx", Path(scratch) / "inputs.npz"
+        model, given = Path(scratch) / "model.onnx", Path(scratch) / "inputs.pickle"
         write_onnx(graph, model)
         if module is not None:
             sys.modules["torch"].save(module, model.with_name(MODULE))
-        np.savez(given, **{value.name: inputs[value.name] for value in graph.inputs})
+        given.write_bytes(pickle.dumps({value.name: inputs[value.name] for value in graph.inputs}))
         processes: dict[int, _Process] = {}
         for index, contestant in enumerate(contestants):
             start = time.perf_counter()

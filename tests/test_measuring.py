@@ -11,7 +11,7 @@ import pytest
 
 from ramiel_backends.torch.backend import TorchBackend
 from ramiel_ir import calibrate as calibrating
-from ramiel_ir.bench import Contestant, Measurement, measure, ours
+from ramiel_ir.bench import Contestant, Measurement, emitted, measure, ours, sequential_plans
 from ramiel_ir.compare import Reference
 from ramiel_ir.costs import AnalyticCosts, MessageCosts, StaticCosts
 from ramiel_ir.driver import compile, make_context, parse_costs, plan_model, read
@@ -38,6 +38,27 @@ def branches() -> Graph:
             value = graph.add(kind, [value], f"{side}{index}", KIND)
         ends.append(value)
     graph.set_outputs([graph.add("Add", ends, "y", KIND)])
+    return graph
+
+
+def unusual() -> Graph:
+    """Inputs that .npz cannot hold, one of them with a name that `savez` has for itself."""
+    kind, words = Type(DType.F32, (4,)), Type(DType.STRING, (4,))
+    inputs = {
+        "file": Type(DType.BF16, (4,)),
+        "tiny": Type(DType.F8E4M3FN, (4,)),
+        "words": words,
+        "row": Type(kind, None, "sequence"),
+        "maybe": Type(kind, None, "optional"),
+    }
+    graph = Graph("unusual", [Value(*item) for item in inputs.items()], opsets={"": 21})
+    file, tiny, text, row, maybe = graph.inputs
+    graph.add("Cast", [file], "wide", kind, to=DType.F32.onnx_code)
+    graph.add("Cast", [tiny], "wider", kind, to=DType.F32.onnx_code)
+    graph.add("StringConcat", [text, text], "pairs", words)
+    graph.add("SequenceLength", [row], "length", Type(DType.I64, ()))
+    graph.add("OptionalGetElement", [maybe], "some", kind)
+    graph.set_outputs([op.writes[0] for op in graph.ops])
     return graph
 
 
@@ -213,6 +234,18 @@ def test_contestants_may_write_as_much_as_they_like():
         talks, fails = measure(contestants[:2], graph, random_inputs(graph), rounds=1)
     assert talks.latencies and not talks.failure
     assert "ValueError: no" in fails.failure
+
+
+def test_inputs_of_every_type_reach_the_contestants():
+    graph = unusual()
+    with emitted(sequential_plans(graph, make_context(workers=1, backend="ort"))) as contestants:
+        rows = measure(
+            [contestants[0], Contestant("peer", peer="torch-eager")],
+            graph,
+            random_inputs(graph),
+            rounds=1,
+        )
+    assert [row.failure for row in rows] == ["", ""]
 
 
 def test_the_torch_peer_runs_the_module_itself():

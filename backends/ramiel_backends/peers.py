@@ -130,6 +130,7 @@ def _torch(model: Path, threads: int, *, compiled: bool) -> Run:
     import torch
 
     from ramiel_backends.runtime import backend_torch
+    from ramiel_backends.runtime.backend import convert
 
     torch.set_num_threads(threads)
     backend = backend_torch.make()
@@ -143,7 +144,7 @@ def _torch(model: Path, threads: int, *, compiled: bool) -> Run:
 
     def run(inputs: Mapping[str, Any]) -> Any:
         with torch.inference_mode():
-            return function(*(backend.from_numpy(value) for value in inputs.values()))
+            return function(*(convert(value, backend.from_numpy) for value in inputs.values()))
 
     return run
 

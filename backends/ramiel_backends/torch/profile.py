@@ -13,6 +13,7 @@ from typing import Any
 
 from ramiel_backends import sources, weights
 from ramiel_backends.runtime import backend_torch
+from ramiel_backends.runtime.backend import convert
 from ramiel_backends.runtime.weights import Weights
 from ramiel_backends.torch.emit import Source
 from ramiel_ir.machine import rounds_of
@@ -31,7 +32,7 @@ def profile(
     tree = _with_clock(ast.parse(source.text), set(names))
     seen: dict[str, list[float]] = {}
     backend = backend_torch.make()
-    given = {name: backend.from_numpy(value) for name, value in inputs.items()}
+    given = {name: convert(value, backend.from_numpy) for name, value in inputs.items()}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         sources.copy_library(folder, source.libraries)
