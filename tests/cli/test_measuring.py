@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from ramiel_backends.ort.backend import OrtBackend
 from ramiel_backends.torch.backend import TorchBackend
@@ -35,6 +37,7 @@ from tests.cli.calls import (
     Cli,
     X,
     expected,
+    model,
     refuses,
 )
 
@@ -68,6 +71,25 @@ def test_compare_takes_several_samples(run: Cli) -> None:
     np.savez("many.npz", x=np.stack([X, 2 * X, -X]))
     assert run(*given, "--inputs=many.npz").code == DONE
     refuses(run(*given, "--inputs=x.npz"), USAGE, "'x'", "first axis of 3 samples")
+
+
+@pytest.mark.parametrize("name", ["BFLOAT16", "FLOAT8E4M3FN"])
+def test_types_that_numpy_lacks(run: Cli, name: str) -> None:
+    element = onnx.TensorProto.DataType.Value(name)
+    nodes = [
+        helper.make_node("Cast", ["x"], ["wide"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Relu", ["wide"], ["positive"]),
+        helper.make_node("Cast", ["positive"], ["y"], to=element),
+    ]
+    made = model(nodes)
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.elem_type = element
+    onnx.save(made, "narrow.onnx")
+    compared = run("compare", "narrow.onnx", "--isolation=thread", QUICK)
+    assert (compared.code, compared.out.count("agrees")) == (DONE, 2), compared.err
+    profiled = run("profile", "narrow.onnx", "-o", "costs.json", "--backend=ort", "--rounds=1")
+    assert profiled.code == DONE, profiled.err
+    assert set(json.loads(Path("costs.json").read_text())["ops"]) == {"wide", "positive", "y"}
 
 
 class _Wrong(OrtBackend):
