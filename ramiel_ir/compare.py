@@ -42,7 +42,7 @@ class Tolerance:
 
     def limit(self, reference: Any) -> float:
         """The greatest |a − b| allowed, 0 where values must be equal."""
-        if reference.dtype.kind in "iubOSU":
+        if _is_exact(reference):
             return 0.0
         coarse = reference.dtype.itemsize < 4
         rtol = self.rtol if self.rtol is not None else (1e-2 if coarse else 1e-3)
@@ -64,6 +64,12 @@ class Deviation:
     def agrees(self) -> bool:
         """Whether it is within the tolerance."""
         return not self.reason
+
+
+def _is_exact(array: Any) -> bool:
+    """Whether it holds integers or truth values."""
+    dtype = DType.from_numpy(array.dtype)
+    return dtype is DType.BOOL or dtype.text[0] in "iu"
 
 
 def _as_number(array: Any) -> Any:
@@ -95,13 +101,25 @@ def deviation(reference: Any, found: Any, tolerance: Tolerance | None = None) ->
         wrong = sum(str(a) != str(b) for a, b in pairs)
         return Deviation(reason=f"{wrong} strings differ" if wrong else "")
     limit = tolerance.limit(reference)
+    error = _integer_error(reference, found) if _is_exact(reference) else _error(reference, found)
+    reason = "" if error <= limit else f"max |a − b| is {error:.3g}, allowed {limit:.3g}"
+    return Deviation(error, limit, reason)
+
+
+def _integer_error(reference: Any, found: Any) -> float:
+    """The greatest |a − b|; float64 would round integers of 64 bits until they are equal."""
+    differ = reference != found
+    pairs = zip(reference[differ], found[differ], strict=True)
+    return float(max((abs(int(a) - int(b)) for a, b in pairs), default=0))
+
+
+def _error(reference: Any, found: Any) -> float:
+    """The greatest |a − b|, infinite where only one is NaN."""
     a, b = _as_number(reference), _as_number(found)
     with np.errstate(invalid="ignore"):
         apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
     apart = np.where(np.isnan(apart), np.inf, apart)
-    error = float(apart.max(initial=0.0))
-    reason = "" if error <= limit else f"max |a − b| is {error:.3g}, allowed {limit:.3g}"
-    return Deviation(error, limit, reason)
+    return float(apart.max(initial=0.0))
 
 
 class Reference:

@@ -7,12 +7,13 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ramiel_backends.torch.backend import TorchBackend
 from ramiel_ir import calibrate as calibrating
 from ramiel_ir.bench import Contestant, Measurement, emitted, measure, ours, sequential_plans
-from ramiel_ir.compare import Reference
+from ramiel_ir.compare import Deviation, Reference, Tolerance, deviation
 from ramiel_ir.costs import AnalyticCosts, MessageCosts, StaticCosts
 from ramiel_ir.driver import compile, make_context, parse_costs, plan_model, read
 from ramiel_ir.errors import RamielError, UnsupportedOpError, UsageError
@@ -307,6 +308,25 @@ def test_a_backend_that_lacks_an_op_takes_no_part_in_tuning(tmp_path, caplog):
         tune(graph, tmp_path / "out", backends=["torch"])
     assert "torch takes no part" in caplog.text
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "reference", "found", "error"),
+    [
+        (DType.I64, 2**53, 2**53 + 1, 1),
+        (DType.U64, 2**64 - 1, 2**64 - 2, 1),
+        (DType.I64, -(2**63), 2**63 - 1, 2.0**64),
+        (DType.I4, -8, 7, 15),
+        (DType.BOOL, True, False, 1),
+    ],
+)
+def test_integers_are_compared_exactly(dtype, reference, found, error):
+    one, other = (np.array([0, number], dtype.numpy) for number in (reference, found))
+    loose = Tolerance(rtol=10, atol=10)
+    assert deviation(one, one.copy(), loose) == Deviation()
+    for a, b in ((one, other), (one[1], other[1])):
+        assert deviation(a, b, loose).error == error
+        assert not deviation(a, b, loose).agrees
 
 
 def test_reference_says_what_it_is():
