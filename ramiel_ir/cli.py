@@ -273,8 +273,8 @@ def _count(number: int, thing: str) -> str:
 def run(
     folder: Annotated[Path, typer.Argument(help="An artifact's folder.", show_default=False)],
     inputs: Annotated[
-        Path, typer.Option(help="Inputs: .npz, .npy, or a folder of input_k.pb files.")
-    ],
+        Path | None, typer.Option(help="Inputs: .npz, .npy, or a folder of input_k.pb files.")
+    ] = None,
     outputs: Annotated[Path | None, typer.Option(help="Where to write outputs, as .npz.")] = None,
     isolation: Annotated[
         Isolation | None, typer.Option(help="Workers as processes or threads.")
@@ -292,7 +292,8 @@ def run(
     seconds: list[float] = []
     with load(folder, isolation=None if isolation is None else isolation.value) as model:
         manifest = json.loads((folder / "manifest.json").read_text())  # load has verified it
-        given: Any = read_inputs(inputs, [entry["name"] for entry in manifest["inputs"]])
+        names = [entry["name"] for entry in manifest["inputs"]]
+        given: Any = {} if inputs is None else read_inputs(inputs, names)
         if manifest["wiring"]["samples"] > 1:
             given = split_samples(given, manifest["wiring"]["samples"])
         with progress("running", repeat) as advance:

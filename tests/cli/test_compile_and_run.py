@@ -89,6 +89,17 @@ def test_an_output_may_have_any_name(run: Cli) -> None:
     np.testing.assert_array_equal(np.load("z.npz")["file"], np.load("y.npz")["file"])
 
 
+@pytest.mark.parametrize("passes", [QUICK, SAMPLES])
+def test_a_model_without_inputs_runs_without(run: Cli, passes: str) -> None:
+    made = model([helper.make_node("Relu", ["w"], ["y"])], weights={"w": X})
+    del made.graph.input[:]
+    onnx.save(made, "alone.onnx")
+    assert run("compile", "alone.onnx", "-o", "out", "--backend=ort", passes).code == DONE
+    printed = run("run", "out")
+    assert (printed.code, printed.err) == (DONE, "")
+    assert "y: float32" in printed.out
+
+
 def test_run_repeats_and_tells_latencies_on_stderr(run: Cli) -> None:
     run("compile", "fork.onnx", "-o", "out", "--backend=ort", QUICK)
     result = run("run", "out", "--inputs=x.npz", "--repeat=3", "--timeout=30")
@@ -152,6 +163,7 @@ def test_samples_whose_outputs_differ_in_shape_are_a_list(run: Cli) -> None:
 
 def test_run_refuses_what_does_not_fit(run: Cli) -> None:
     run("compile", "fork.onnx", "-o", "out", "--backend=ort", QUICK)
+    refuses(run("run", "out"), USAGE, "input 'x' is missing")
     refuses(run("run", "nowhere", "--inputs=x.npz"), FAILED, "'nowhere' is not an artifact", "hint")
     refuses(run("run", "out", "--inputs=no.npz"), USAGE, "no file 'no.npz'")
     refuses(run("run", "out", "--inputs=fork.onnx"), USAGE, "'fork.onnx' is no .npz")
