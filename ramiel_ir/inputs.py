@@ -90,30 +90,41 @@ def _random_array(
 def read_inputs(path: str | os.PathLike[str], graph_inputs: Sequence[str]) -> dict[str, Any]:
     """Inputs from an .npz, an .npy (for a model of one input), or a folder of `input_k.pb`.
 
-    Raises `UsageError` for a file that is missing or of another kind.
+    Raises `UsageError` for a file that is missing, damaged or of another kind.
     """
     source = Path(path)
     if source.is_dir():
-        from ramiel_ir.onnx_io import read_pb
-
-        files = sorted(source.glob("input_*.pb"), key=lambda file: int(file.stem.split("_")[1]))
-        if not files:
-            raise UsageError(f"the folder {str(source)!r} holds no input_0.pb")
-        values = [read_pb(file) for file in files]
-        return dict(zip(graph_inputs, values, strict=False))
+        return _read_folder(source, graph_inputs)
     if not source.is_file():
         raise UsageError(f"there is no file {str(source)!r}")
     try:
-        loaded = np.load(source, allow_pickle=False)
-    except (ValueError, OSError):
+        with source.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
+                return {name: loaded[name] for name in loaded.files}
+    except Exception:  # what numpy, zipfile and zlib raise has no class in common but this
         raise UsageError(
             f"{str(source)!r} is no .npz or .npy file that can be read without unpickling",
             hint="types that numpy lacks, and strings, come in a folder of input_k.pb",
         ) from None
-    if isinstance(loaded, np.ndarray):
-        return {graph_inputs[0]: loaded}
-    with loaded:
-        return {name: loaded[name] for name in loaded.files}
+    if len(graph_inputs) != 1:
+        raise UsageError(f"{str(source)!r} is one array; the model takes {len(graph_inputs)}")
+    return {graph_inputs[0]: loaded}
+
+
+def _read_folder(folder: Path, graph_inputs: Sequence[str]) -> dict[str, Any]:
+    from ramiel_ir.onnx_io import read_pb
+
+    numbered = dict(enumerate(graph_inputs))
+    found = {}
+    for file in sorted(folder.glob("input_*.pb")):
+        number = file.stem.removeprefix("input_")
+        if not number.isdecimal() or int(number) not in numbered:
+            raise UsageError(f"{str(file)!r} is for none of the model's {len(numbered)} inputs")
+        found[numbered[int(number)]] = read_pb(file)
+    if not found:
+        raise UsageError(f"the folder {str(folder)!r} holds no input_0.pb")
+    return found
 
 
 def split_samples(inputs: Mapping[str, Any], count: int) -> list[dict[str, Any]]:

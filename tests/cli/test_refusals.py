@@ -7,17 +7,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from ramiel_ir.parser import parse_graph
 from tests.cli.calls import (
     DONE,
     FAILED,
+    QUICK,
     UNSUPPORTED,
     USAGE,
     Cli,
+    X,
     fork,
     model,
     python,
@@ -165,6 +168,39 @@ def test_usage_errors(run: Cli, case: str) -> None:
     before = sorted(Path().iterdir())
     refuses(run(*arguments), USAGE, fragment)
     assert sorted(Path().iterdir()) == before
+
+
+def test_files_that_hold_no_inputs(run: Cli) -> None:
+    run("compile", "fork.onnx", "-o", "out", "--backend=ort", QUICK)
+    whole = Path("x.npz").read_bytes()
+    Path("cut.npz").write_bytes(whole[: len(whole) // 2])
+    Path("empty.npz").touch()
+    Path("changed.npz").write_bytes(whole.replace(X.tobytes(), (2 * X).tobytes()))
+    np.savez("objects.npz", x=np.array(["a"], object))
+    for file in ("cut.npz", "empty.npz", "changed.npz", "objects.npz"):
+        result = run("compare", "fork.onnx", f"--inputs={file}", "--backends=ort", QUICK)
+        refuses(result, USAGE, f"'{file}' is no .npz or .npy file that can be read")
+        program = python("out/model.py", f"--inputs={file}")
+        assert program.returncode == USAGE
+        assert program.stderr.startswith(f"error: {file} cannot be read: ")
+    np.save("x.npy", X)
+    program = python("out/model.py", "--inputs=x.npy")
+    assert (program.returncode, program.stderr) == (USAGE, "error: x.npy is no .npz file\n")
+
+
+def test_files_of_inputs_that_the_model_has_not(run: Cli) -> None:
+    tensor = numpy_helper.from_array(X).SerializeToString()
+    for folder, name in (("word", "input_x.pb"), ("more", "input_1.pb")):
+        Path(folder).mkdir()
+        Path(folder, name).write_bytes(tensor)
+        result = run("compare", "fork.onnx", f"--inputs={folder}", "--backends=ort", QUICK)
+        refuses(result, USAGE, f"'{folder}/{name}' is for none of the model's 1 inputs")
+    made = model([helper.make_node("Relu", ["w"], ["y"])], weights={"w": X})
+    del made.graph.input[:]
+    onnx.save(made, "alone.onnx")
+    np.save("x.npy", X)
+    result = run("compare", "alone.onnx", "--inputs=x.npy", "--backends=ort", QUICK)
+    refuses(result, USAGE, "'x.npy' is one array; the model takes 0")
 
 
 def test_shapes_of_ir_are_fixed(run: Cli) -> None:
