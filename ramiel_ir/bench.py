@@ -39,7 +39,7 @@ from ramiel_ir.driver import (
     read,
 )
 from ramiel_ir.errors import RamielError, UnsupportedOpError
-from ramiel_ir.inputs import random_inputs
+from ramiel_ir.inputs import example_inputs
 from ramiel_ir.ir import Graph
 from ramiel_ir.machine import usable_cores
 from ramiel_ir.onnx_io import write_onnx
@@ -307,7 +307,7 @@ def bench(
     while a clock is read at every step.
     """
     graph = read(source, **reading)
-    given = dict(inputs) if inputs is not None else random_inputs(graph, seed=seed)
+    given = example_inputs(graph, inputs, seed=seed)
     cores = usable_cores()
     with ours(graph, backends, workers=workers, costs=costs) as (contestants, plans):
         field_ = list(contestants)

@@ -146,10 +146,10 @@ def model_inputs(
     graph: Graph, path: Path | None, seed: int, ranges: list[str] | None
 ) -> dict[str, Any]:
     """Inputs from the file given, else random ones."""
-    from ramiel_ir.inputs import random_inputs
+    from ramiel_ir.inputs import example_inputs
 
     given = given_inputs(graph, path)
-    return random_inputs(graph, seed=seed, ranges=parse_ranges(ranges)) if given is None else given
+    return example_inputs(graph, given, seed=seed, ranges=parse_ranges(ranges))
 
 
 def given_inputs(graph: Graph, path: Path | None) -> dict[str, Any] | None:

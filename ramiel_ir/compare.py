@@ -22,7 +22,7 @@ from ramiel_ir.backend import Isolation
 from ramiel_ir.costs import Costs
 from ramiel_ir.driver import Compilation, Source, make_context, plan_model, read
 from ramiel_ir.errors import RamielError
-from ramiel_ir.inputs import Ranges, random_inputs, split_samples
+from ramiel_ir.inputs import Ranges, example_inputs, split_samples
 from ramiel_ir.interpret import interpret
 from ramiel_ir.ir import DType, Graph, Type, Value
 from ramiel_ir.onnx_io import write_onnx
@@ -229,11 +229,14 @@ def compare(
 
     @cache
     def samples(count: int) -> tuple[Samples, Samples]:
-        if inputs is None:
-            drawn = [random_inputs(graph, seed=seed + i, ranges=ranges) for i in range(count)]
-        else:
-            drawn = [dict(inputs)] if count == 1 else split_samples(inputs, count)
-        return drawn, [reference.run(sample) for sample in drawn]
+        given: Sequence[Mapping[str, Any] | None] = [inputs] * count
+        if inputs is not None and count > 1:
+            given = split_samples(inputs, count)
+        taken = [
+            example_inputs(graph, sample, seed=seed + index, ranges=ranges)
+            for index, sample in enumerate(given)
+        ]
+        return taken, [reference.run(sample) for sample in taken]
 
     found = []
     for backend in backends:

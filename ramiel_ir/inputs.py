@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from ramiel_ir.errors import ModelError, UnsupportedOpError, UsageError
 from ramiel_ir.ir import Array, DType, Graph, Type, Value
+from ramiel_ir.printer import print_type
 
 _log = logging.getLogger("ramiel_ir")
 
@@ -20,6 +21,79 @@ RANGE_KEY = "ramiel.range."
 """Model metadata `ramiel.range.NAME` = "lo,hi" says which values an input takes (hi excluded)."""
 
 Ranges = Mapping[str, tuple[float, float]]
+
+
+def example_inputs(
+    graph: Graph,
+    given: Mapping[str, Any] | None,
+    *,
+    seed: int = 0,
+    ranges: Ranges | None = None,
+) -> dict[str, Any]:
+    """The inputs given, in the graph's order; random ones, as `random_inputs` does, without any.
+
+    Raises `UsageError` where a name, an element type, a rank or a fixed dimension does not fit.
+    """
+    if given is None:
+        return random_inputs(graph, seed=seed, ranges=ranges)
+    _refuse_unknown(graph, given)
+    for value in graph.inputs:
+        if value.name not in given:
+            raise UsageError(f"the input {value.name!r} is missing")
+    return {value.name: _fitting(value.type, given[value.name], value) for value in graph.inputs}
+
+
+def _refuse_unknown(graph: Graph, names: Iterable[str]) -> None:
+    known = [value.name for value in graph.inputs]
+    for name in names:
+        if name not in known:
+            there = ", ".join(known) or "none"
+            raise UsageError(f"the model has no input {name!r}; there are: {there}")
+
+
+def _fitting(type: Type | None, given: Any, value: Value) -> Any:
+    """What is given for an input, or for a part of it that is of this type, if it fits."""
+    if type is not None and type.kind in ("sequence", "optional"):
+        assert not isinstance(type.element, DType)
+        if type.kind == "optional":
+            return None if given is None else _fitting(type.element, given, value)
+        if not isinstance(given, (list, tuple)):
+            raise UsageError(f"the input {value.name!r} is {print_type(value.type)}: give a list")
+        return [_fitting(type.element, item, value) for item in given]
+    array = _array(given)
+    if array is None:
+        raise UsageError(f"what is given for the input {value.name!r} is no array of a known type")
+    found = Type(DType.from_numpy(array.dtype), array.shape)
+    if type is not None and not _fits(type, found):
+        expected = print_type(type)
+        raise UsageError(f"the input {value.name!r} is {expected}, not {print_type(found)}")
+    return array
+
+
+def _array(given: Any) -> Array | None:
+    """The array it is or makes, strings as objects; None where ONNX has no type for it."""
+    try:
+        array = np.asarray(given)
+        dtype = DType.from_numpy(array.dtype)
+    except Exception:  # an object of any class may raise what it likes
+        return None
+    if dtype is not DType.STRING:
+        return array
+    texts = array.astype(object)
+    return texts if all(isinstance(text, (str, bytes)) for text in texts.flat) else None
+
+
+def _fits(type: Type, found: Type) -> bool:
+    """Whether an array of the type found, whose shape is known, is of this type."""
+    if type.element not in (None, found.element):
+        return False
+    sizes = found.shape or ()
+    return type.shape is None or (
+        len(type.shape) == len(sizes)
+        and all(
+            dim == size for dim, size in zip(type.shape, sizes, strict=True) if isinstance(dim, int)
+        )
+    )
 
 
 def random_inputs(graph: Graph, *, seed: int = 0, ranges: Ranges | None = None) -> dict[str, Any]:
@@ -130,7 +204,8 @@ def _read_folder(folder: Path, graph_inputs: Sequence[str]) -> dict[str, Any]:
 def split_samples(inputs: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     """The inputs of each of `count` samples, along the first axis of every array."""
     for name, array in inputs.items():
-        if np.ndim(array) == 0 or len(array) != count:
+        length = len(array) if isinstance(array, list) else next(iter(np.shape(array)), None)
+        if length != count:
             raise UsageError(f"the input {name!r} needs a new first axis of {count} samples")
     return [{name: array[index] for name, array in inputs.items()} for index in range(count)]
 

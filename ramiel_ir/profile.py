@@ -10,7 +10,7 @@ from ramiel_ir.backend import find_backend
 from ramiel_ir.calibrate import measure_messages, profile_in_turns
 from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.driver import SIMPLIFY, make_context, read
-from ramiel_ir.inputs import random_inputs
+from ramiel_ir.inputs import example_inputs
 from ramiel_ir.machine import describe_machine, usable_cores
 from ramiel_ir.measured import MeasuredCosts
 from ramiel_ir.pipeline import PassManager
@@ -33,7 +33,7 @@ def profile(
     emitter = find_backend(backend)
     context = make_context(workers=2, backend=backend)
     original = read(source, **reading)
-    given = dict(inputs) if inputs is not None else random_inputs(original, seed=seed)
+    given = example_inputs(original, inputs, seed=seed)
     graph = emitter.prepare(original, context)
     emitter.check(graph)
     PassManager.parse(f"{SIMPLIFY},sequential", context).run(graph)

@@ -18,7 +18,7 @@ from ramiel_ir.driver import (
     read,
 )
 from ramiel_ir.errors import RamielError
-from ramiel_ir.inputs import random_inputs
+from ramiel_ir.inputs import example_inputs
 from ramiel_ir.ir import Graph
 from ramiel_ir.machine import usable_cores
 from ramiel_ir.profile import profile
@@ -57,7 +57,7 @@ def tune(
     """
     refuse_existing(folder, force)
     graph = read(source, **reading)
-    given = dict(inputs) if inputs is not None else random_inputs(graph, seed=seed)
+    given = example_inputs(graph, inputs, seed=seed)
     plans = _plans(graph, backends, given)
     with emitted(plans) as contestants:
         rows = measure(contestants, graph, given, rounds=rounds, progress=progress)

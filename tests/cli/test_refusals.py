@@ -17,6 +17,7 @@ from tests.cli.calls import (
     DONE,
     FAILED,
     QUICK,
+    SAMPLES,
     UNSUPPORTED,
     USAGE,
     Cli,
@@ -201,6 +202,60 @@ def test_files_of_inputs_that_the_model_has_not(run: Cli) -> None:
     np.save("x.npy", X)
     result = run("compare", "alone.onnx", "--inputs=x.npy", "--backends=ort", QUICK)
     refuses(result, USAGE, "'x.npy' is one array; the model takes 0")
+
+
+MISFITS = {
+    "another name": ({"z": X}, "the model has no input 'z'; there are: x"),
+    "one more": ({"x": X, "z": X}, "the model has no input 'z'; there are: x"),
+    "nothing": ({}, "the input 'x' is missing"),
+    "type": ({"x": X.astype(np.float64)}, "the input 'x' is f32[1,4], not f64[1,4]"),
+    "rank": ({"x": X[0]}, "the input 'x' is f32[1,4], not f32[4]"),
+    "dimension": ({"x": X[:, :3]}, "the input 'x' is f32[1,4], not f32[1,3]"),
+    "text": ({"x": np.array("a")}, "the input 'x' is f32[1,4], not str[]"),
+    "no type": ({"x": X.view("V4")}, "'x' is no array of a known type"),
+}
+MEASURING = {
+    "compare": ["--isolation=thread", QUICK],
+    "bench": ["--backends=ort", "--no-peers"],
+    "tune": ["-o", "out"],
+    "profile": ["-o", "costs.json"],
+}
+
+
+@pytest.mark.parametrize("command", MEASURING)
+def test_inputs_that_do_not_fit(run: Cli, command: str) -> None:
+    for arrays, fragment in MISFITS.values():
+        np.savez("given.npz", **arrays)
+        given = (command, "fork.onnx", "--inputs=given.npz", *MEASURING[command])
+        refuses(run(*given), USAGE, fragment)
+    assert {path.name for path in Path().iterdir()} == {"fork.onnx", "given.npz", "x.npz"}
+
+
+def test_samples_that_do_not_fit(run: Cli) -> None:
+    given = ("compare", "fork.onnx", "--inputs=many.npz", "--isolation=thread", SAMPLES)
+    for array, fragment in (
+        (np.zeros((3, 1, 5), np.float32), "the input 'x' is f32[1,4], not f32[1,5]"),
+        (np.zeros(3, np.float32), "the input 'x' is f32[1,4], not f32[]"),
+        (np.float32(0), "first axis of 3 samples"),
+    ):
+        np.savez("many.npz", x=array)
+        refuses(run(*given), USAGE, fragment)
+
+
+def test_a_list_is_given_for_a_sequence_only(run: Cli) -> None:
+    Path("list").mkdir()
+    sequence = numpy_helper.from_list([X, X[0]])
+    Path("list/input_0.pb").write_bytes(sequence.SerializeToString())
+    result = run("compare", "fork.onnx", "--inputs=list", QUICK)
+    refuses(result, USAGE, "'x' is no array of a known type")
+    made = model([helper.make_node("SequenceLength", ["x"], ["y"])])
+    row = helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, None)
+    made.graph.input[0].CopyFrom(row)
+    made.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.INT64, []))
+    onnx.save(made, "row.onnx")
+    assert run("compare", "row.onnx", "--inputs=list", "--isolation=thread", QUICK).code == DONE
+    result = run("compare", "row.onnx", "--inputs=x.npz", QUICK)
+    refuses(result, USAGE, "the input 'x' is sequence(f32[...]): give a list")
 
 
 def test_shapes_of_ir_are_fixed(run: Cli) -> None:
