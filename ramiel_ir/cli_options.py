@@ -70,7 +70,7 @@ External = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Backends = Annotated[str, typer.Option(help="Backends, separated by commas.")]
-Seed = Annotated[int, typer.Option(help="Seed of the random inputs.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the random inputs.")]
 
 
 def printable(text: object, *, lines: bool = False) -> str:

@@ -101,13 +101,24 @@ def random_inputs(graph: Graph, *, seed: int = 0, ranges: Ranges | None = None) 
 
     Values come from `ranges`, else from the model's metadata, else: normal floats, integers of 0
     and 1, both truth values. Raises `UnsupportedOpError` for inputs of which no example can be
-    made.
+    made, `UsageError` for ranges of other inputs and for those that hold no value.
     """
+    _refuse_unknown(graph, ranges or {})
     rng = np.random.default_rng(seed)
-    return {
-        value.name: _random(value.type, rng, _range(graph, value, ranges or {}), value.name)
-        for value in graph.inputs
-    }
+    found = {}
+    for value in graph.inputs:
+        limits = _range(graph, value, ranges or {})
+        try:
+            found[value.name] = _random(value.type, rng, limits, value.name)
+        except (ValueError, OverflowError):  # numpy's, of limits out of order or not finite
+            if limits is None:
+                raise
+            low, high = limits
+            raise UsageError(
+                f"no value of the input {value.name!r} can be drawn from {low:g} to {high:g}",
+                hint="the upper limit is excluded",
+            ) from None
+    return found
 
 
 def _range(graph: Graph, value: Value, ranges: Ranges) -> tuple[float, float] | None:

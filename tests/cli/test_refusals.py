@@ -151,6 +151,13 @@ USAGE_ERRORS = {
     "shape without name": (["opt", "fork.onnx", "--input-shape=1,4"], "NAME:VALUES"),
     "range of three": (["compare", "fork.onnx", "--input-range=x:0,1,2"], "NAME:LO,HI"),
     "range in words": (["compare", "fork.onnx", "--input-range=x:low,high"], "NAME:LO,HI"),
+    "range of no input": (
+        ["bench", "fork.onnx", "--input-range=z:0,1"],
+        "no input 'z'; there are: x",
+    ),
+    "range downwards": (["bench", "fork.onnx", "--input-range=x:5,1"], "'x' can be drawn from 5"),
+    "range to nowhere": (["bench", "fork.onnx", "--input-range=x:0,nan"], "drawn from 0 to nan"),
+    "negative seed": (["compare", "fork.onnx", "--seed=-1"], "--seed"),
     "inputs that are none": (["compare", "fork.onnx", "--inputs=fork.onnx"], "no .npz"),
     "bench's backend": (["bench", "fork.onnx", "--backends=ort,tpu"], "unknown backend 'tpu'"),
     "tune's backend": (["tune", "fork.onnx", "-o", "t", "--backends=,"], "unknown backend ''"),
