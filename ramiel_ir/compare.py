@@ -22,7 +22,7 @@ from ramiel_ir.backend import Isolation
 from ramiel_ir.costs import Costs
 from ramiel_ir.driver import Compilation, Source, make_context, plan_model, read
 from ramiel_ir.errors import RamielError
-from ramiel_ir.inputs import Ranges, example_inputs, split_samples
+from ramiel_ir.inputs import Ranges, cannot_run, example_inputs, split_samples
 from ramiel_ir.interpret import interpret
 from ramiel_ir.ir import DType, Graph, Type, Value
 from ramiel_ir.onnx_io import write_onnx
@@ -135,12 +135,15 @@ class Reference:
                 self.name = "onnxruntime, optimisations off"
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The outputs by name."""
+        """The outputs by name. Raises `RamielError` where it cannot run on these inputs."""
         if self._session is None:
             return interpret(self.graph, inputs)
         names = list(dict.fromkeys(value.name for value in self.graph.outputs))
         feeds = {value.name: inputs[value.name] for value in self.graph.inputs}
-        return dict(zip(names, self._session.run(names, feeds), strict=True))
+        try:
+            return dict(zip(names, self._session.run(names, feeds), strict=True))
+        except Exception as error:  # onnxruntime's errors have no class in common but this
+            raise cannot_run("the reference", error) from error
 
 
 def _is_native(type: Type | None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ramiel_ir.errors import ModelError, UnsupportedOpError, UsageError
+from ramiel_ir.errors import ModelError, RamielError, UnsupportedOpError, UsageError
 from ramiel_ir.ir import Array, DType, Graph, Type, Value
 from ramiel_ir.printer import print_type
 
@@ -170,6 +170,14 @@ def _random_array(
         return np.asarray(rng.integers(int(low), int(high), shape)).astype(dtype.numpy)
     values = rng.uniform(*limits, size=shape) if limits else rng.standard_normal(shape)
     return np.asarray(values).astype(dtype.numpy)
+
+
+def cannot_run(who: str, error: Exception) -> RamielError:
+    """The error that says so of what failed on inputs that fit the graph."""
+    return RamielError(
+        f"{who} cannot run the model on these inputs: {' '.join(str(error).split())}",
+        hint="symbolic dimensions count as 1: give a shape with --input-shape, or --inputs",
+    )
 
 
 def read_inputs(path: str | os.PathLike[str], graph_inputs: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from ramiel_ir.backend import find_backend
 from ramiel_ir.calibrate import measure_messages, profile_in_turns
 from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.driver import SIMPLIFY, make_context, read
-from ramiel_ir.inputs import example_inputs
+from ramiel_ir.errors import RamielError
+from ramiel_ir.inputs import cannot_run, example_inputs
 from ramiel_ir.machine import describe_machine, usable_cores
 from ramiel_ir.measured import MeasuredCosts
 from ramiel_ir.pipeline import PassManager
@@ -38,7 +39,12 @@ def profile(
     emitter.check(graph)
     PassManager.parse(f"{SIMPLIFY},sequential", context).run(graph)
     cores = usable_cores()
-    alone, together = profile_in_turns(emitter, graph, given, (1, cores), rounds)
+    try:
+        alone, together = profile_in_turns(emitter, graph, given, (1, cores), rounds)
+    except RamielError:
+        raise
+    except Exception as error:  # of whatever class the backend's library has for it
+        raise cannot_run(f"the {backend} backend", error) from error
     ops = {name: (micros, together.get(name, micros)) for name, micros in alone.items()}
     analytic = AnalyticCosts()
     ratios = [

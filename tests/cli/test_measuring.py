@@ -92,6 +92,24 @@ def test_types_that_numpy_lacks(run: Cli, name: str) -> None:
     assert set(json.loads(Path("costs.json").read_text())["ops"]) == {"wide", "positive", "y"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "who"),
+    [
+        (["compare"], "the reference"),
+        (["profile", "-o", "costs.json", "--backend=ort"], "the ort backend"),
+        (["profile", "-o", "costs.json", "--backend=torch"], "the torch backend"),
+    ],
+)
+def test_random_inputs_that_the_model_cannot_take(run: Cli, arguments: list[str], who: str) -> None:
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    made = model(nodes, weights={"shape": np.array([-1, 4], np.int64)})
+    made.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "N"
+    onnx.save(made, "square.onnx")
+    command, *options = arguments
+    said = f"{who} cannot run the model on these inputs: "
+    refuses(run(command, "square.onnx", *options), FAILED, said, "hint: ", "--input-shape")
+
+
 class _Wrong(OrtBackend):
     """Computes Tanh where the model says Sigmoid."""
 
