@@ -342,8 +342,7 @@ def ours(
     """Artifacts to measure: per backend sequential on 1 and on all cores, parallel, and gated."""
 
     def compiled(backend: str) -> dict[str, Compilation]:
-        known = costs.get(backend) if isinstance(costs, Mapping) else costs
-        context = make_context(workers=workers, costs=known, backend=backend)
+        context = make_context(workers=workers, costs=costs, backend=backend)
         found = sequential_plans(graph, context)
         for title, passes in (
             (f"parallel, {context.workers} workers", parallel_pipeline(context.workers)),

@@ -346,13 +346,14 @@ def compare(
     except ValueError:
         raise UsageError(f"--workers takes numbers separated by commas, not {workers!r}") from None
     graph = read_model(model, input_shape, allow_external)
+    names = parse_backends(backends)
     with progress("comparing"):
         found = comparing.compare(
             graph,
-            backends=parse_backends(backends),
+            backends=names,
             workers=counts,
             passes=passes,
-            costs=None if costs == "analytic" else parse_costs(costs),
+            costs={name: parse_costs(costs, name) for name in names},
             seed=seed,
             ranges=parse_ranges(input_range),
             inputs=given_inputs(graph, inputs),

@@ -57,13 +57,14 @@ def bench(
     if trace is not None:
         refuse_unwritable(trace.parent)
     graph = read_model(model, input_shape, allow_external)
+    names = parse_backends(backends)
     with progress("measuring") as advance:
         report = benching.bench(
             graph,
-            backends=parse_backends(backends),
+            backends=names,
             workers=workers,
             rounds=rounds,
-            costs=None if costs == "analytic" else parse_costs(costs),
+            costs={name: parse_costs(costs, name) for name in names},
             peers=peers,
             traces=trace is not None,
             inputs=model_inputs(graph, inputs, seed, input_range),

@@ -58,7 +58,12 @@ InputRange = Annotated[
     typer.Option(help="Range of a random input, such as x:0,1; may repeat.", metavar="NAME:LO,HI"),
 ]
 CostModel = Annotated[
-    str, typer.Option("--costs", help="Costs: analytic, static, or a profile (.json).")
+    str,
+    typer.Option(
+        "--costs",
+        help="Costs: analytic, static, or profiles (.json), with commas between them: "
+        "the first one for a backend counts.",
+    ),
 ]
 CostsOf = Annotated[
     str,

@@ -214,7 +214,7 @@ def compare(
     backends: Sequence[str] = ("torch", "ort"),
     workers: Sequence[int] = (2,),
     passes: str | None = None,
-    costs: Costs | None = None,
+    costs: Costs | Mapping[str, Costs] | None = None,
     seed: int = 0,
     ranges: Ranges | None = None,
     inputs: Mapping[str, Any] | None = None,

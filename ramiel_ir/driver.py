@@ -106,13 +106,16 @@ def make_context(
     *,
     workers: int | None = None,
     threads: int | None = None,
-    costs: Costs | None = None,
+    costs: Costs | Mapping[str, Costs] | None = None,
     backend: str = "",
 ) -> Context:
     """The context of a compilation: workers = cores and threads = cores // workers by default.
 
     One worker, where one is left, has all cores or one thread, or as many threads as are asked for.
+    `costs` may be given by backend, as profiles are.
     """
+    if isinstance(costs, Mapping):
+        costs = costs.get(backend)
     cores = usable_cores()
     workers = workers or cores
     if workers > cores:

@@ -162,6 +162,10 @@ def test_profile_serves_as_costs(run: Cli) -> None:
     assert set(json.loads(Path("costs.json").read_text())["ops"]) >= {"hidden", "left"}
     asked = ("--passes=cluster", "--costs=costs.json", "--backend=ort")
     assert run("opt", "fork.onnx", *asked).code == DONE
+    both = ("compare", "fork.onnx", QUICK, "--isolation=thread")
+    refuses(run(*both, "--costs=costs.json"), USAGE, "no costs for torch: 'costs.json' is of ort")
+    assert run(*both, "--costs=costs.json,static").code == DONE
+    assert run(*both, "--costs=costs.json", "--backends=ort").code == DONE
 
 
 OUTPUTS = {
