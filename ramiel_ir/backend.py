@@ -39,6 +39,8 @@ class Backend(ABC):
     """Emits artifacts. A backend holds no state; one instance serves any number of graphs."""
 
     name: ClassVar[str]
+    unfolded: ClassVar[frozenset[str]] = frozenset()
+    """Kinds of ops that its own fusion looks for: constants stay on the other side of them."""
 
     def prepare(self, graph: Graph, context: Context) -> Graph:
         """The graph this backend would rather plan: its own fusion, its own expansions."""

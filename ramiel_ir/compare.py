@@ -305,13 +305,13 @@ def _locate(
         finally:
             graph.set_outputs(before)
     except RamielError as error:
-        return f"the first op that differs could not be found: {error}"
+        return f"an unknown op: {error}"
     for value in _tensors(graph):
         if value.name in expected[0]:
             seen = _worst(value.name, expected, outputs, tolerance)
             if not seen.agrees:
                 return f"{value.op} ({seen.reason})"
-    return "every op agrees by itself; the outputs that differ are those of the plan"
+    return "no op: each agrees by itself, only outputs of the plan differ"
 
 
 def _tensors(graph: Graph) -> list[Value]:

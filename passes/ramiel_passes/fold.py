@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ramiel_ir.backend import find_backend
 from ramiel_ir.errors import RamielError
 from ramiel_ir.ir import Array, DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.onnx_reference import evaluate, evaluate_all
@@ -26,15 +27,16 @@ class Fold(Pass):
     One sweep in graph order marks the ops that are pure and read nothing but weights and results
     of marked ops; all of them are evaluated in one go, and the results that the rest of the graph
     still reads become weights. Ops whose result has more than `max-elements` elements stay, as do
-    random and stateful ones. The marked ops are gone afterwards, and so are weights that nobody
-    reads.
+    random and stateful ones and those that the backend wants to see. The marked ops are gone
+    afterwards, and so are weights that nobody reads.
     """
 
     name = "fold"
     max_elements: int = 1 << 26
 
     def run(self, graph: Graph, context: Context) -> bool | No:
-        constant = self._constant_ops(graph)
+        kept = find_backend(context.backend).unfolded if context.backend else frozenset()
+        constant = self._constant_ops(graph, kept)
         if not constant:
             return No("no op depends on constants only")
         try:
@@ -52,13 +54,15 @@ class Fold(Pass):
         graph.erase_weights([value for value in graph.weights if not value.uses])
         return True
 
-    def _constant_ops(self, graph: Graph) -> list[Op]:
+    def _constant_ops(self, graph: Graph, kept: frozenset[str]) -> list[Op]:
         known: set[Value] = {
             value for value in graph.weights if value.weight and not value.weight.is_detached
         }
         found: list[Op] = []
         for op in graph.ops:
-            if op.regions or not op.pure or not all(value in known for value in op.reads):
+            if op.regions or not op.pure or (op.kind in kept and not op.domain):
+                continue
+            if not all(value in known for value in op.reads):
                 continue
             if all(self._is_small(op, value.type) for value in op.writes):
                 known.update(op.writes)

@@ -95,6 +95,18 @@ def test_dropout_folds_only_in_inference() -> None:
         assert bool(Fold().run(graph, Context())) != training
 
 
+def test_ops_that_the_backend_wants_to_see_stay() -> None:
+    """Weights of a quantised model are stored as integers, and ONNX Runtime computes with them."""
+    for backend, kept in (("ort", True), ("torch", False), ("", False)):
+        graph = Graph("quantised", [Value("x", F32)], opsets={"": 21})
+        w = graph.add_weight("w", Tensor.of(np.array([1, 2], np.int8)))
+        scale = graph.add_weight("scale", Tensor.of(np.array(0.5, np.float32)))
+        wide = graph.add("DequantizeLinear", [w, scale], "wide", F32)
+        graph.set_outputs([graph.add("Add", [graph.inputs[0], wide], "y", F32)])
+        Fold().run(graph, Context(backend=backend))
+        assert ([op.kind for op in graph.ops] == ["DequantizeLinear", "Add"]) is kept
+
+
 def test_random_ops_inside_a_region_make_its_owner_impure() -> None:
     graph = constants()
     body = Graph("body")

@@ -23,6 +23,8 @@ class OrtBackend(Backend):
     """Emits an ONNX Runtime session per segment; workers are threads: sessions free the GIL."""
 
     name: ClassVar[str] = "ort"
+    # Without it weights of a quantised convolution would be quantised again, less exactly.
+    unfolded: ClassVar[frozenset[str]] = frozenset(["DequantizeLinear"])
 
     def prepare(self, graph: Graph, context: Context) -> Graph:
         """The graph with ONNX Runtime's own fusions, where a parallel plan may come of it.
