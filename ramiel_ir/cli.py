@@ -350,6 +350,7 @@ def compare(
     with progress("comparing"):
         found = comparing.compare(
             graph,
+            file=Path(model),
             backends=names,
             workers=counts,
             passes=passes,

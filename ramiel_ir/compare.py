@@ -7,8 +7,9 @@ atol; integers, bools and strings exact; NaN equals NaN; shapes and element type
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -123,16 +124,26 @@ def _error(reference: Any, found: Any) -> float:
 
 
 class Reference:
-    """The reference for one graph: ONNX Runtime unoptimised, else `interpret`."""
+    """The reference for one graph: ONNX Runtime unoptimised, else `interpret`.
 
-    def __init__(self, graph: Graph) -> None:
+    ONNX Runtime runs the file that the graph was read from, where there is one and it can: so that
+    an error of ours in reading shows as well.
+    """
+
+    def __init__(self, graph: Graph, file: Path | None = None) -> None:
         self.graph = graph
         self.name = "interpret"
         self._session: Any = None
         if all(_is_native(value.type) for value in (*graph.inputs, *graph.outputs)):
-            with suppress(Exception):  # it cannot load the graph, for whatever reason of its own
-                self._session = _session(graph)
-                self.name = "onnxruntime, optimisations off"
+            if file is not None:
+                self._start(_session, file)
+            if self._session is None:
+                self._start(_session_of, graph)
+
+    def _start(self, session: Callable[[Any], Any], source: Path | Graph) -> None:
+        with suppress(Exception):  # it cannot load it, for whatever reason of its own
+            self._session = session(source)
+            self.name = "onnxruntime, optimisations off"
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs by name. Raises `RamielError` where it cannot run on these inputs."""
@@ -154,19 +165,23 @@ def _is_native(type: Type | None) -> bool:
     return element is None or element.numpy.isbuiltin == 1
 
 
-def _session(graph: Graph) -> Any:
-    import onnxruntime as ort
-
+def _session_of(graph: Graph) -> Any:
     unique = graph.clone()
     unique.set_outputs(dict.fromkeys(unique.outputs))
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "reference.onnx"
+        write_onnx(unique, path)
+        return _session(path)
+
+
+def _session(file: Path) -> Any:
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "reference.onnx"
-        write_onnx(unique, path)
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 @dataclass(frozen=True)
@@ -220,15 +235,19 @@ def compare(
     inputs: Mapping[str, Any] | None = None,
     tolerance: Tolerance | None = None,
     isolation: Isolation | None = None,
+    file: Path | None = None,
     **reading: Any,
 ) -> list[Comparison]:
     """Compile and run the model on each backend and worker count; compare with the reference.
 
+    `file` is the ONNX file of a `source` that was read already, for the reference.
     Inputs are random, from `seed` and `ranges`, unless given. For a plan of several samples those
     that are given have a new first axis, and random ones are drawn for each sample.
     """
     graph = read(source, **reading)
-    reference = Reference(graph)
+    if isinstance(source, (str, os.PathLike)):
+        file = Path(source)
+    reference = Reference(graph, file)
 
     @cache
     def samples(count: int) -> tuple[Samples, Samples]:

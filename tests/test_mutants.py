@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ramiel_ir.compare import Reference, check
+from ramiel_ir.compare import Reference, check, compare
 from ramiel_ir.costs import StaticCosts
 from ramiel_ir.driver import Compilation, make_context, plan_model
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import DType, Graph, Tensor, Type, Value
+from ramiel_ir.onnx_io import write_onnx
 from ramiel_ir.plan import Compute, Plan, Receive, simulate
 
 PIPELINE = "cluster,merge{max-clusters=2}"
@@ -167,3 +168,13 @@ def test_the_first_op_that_differs_is_named(model):
     comparison = check(done, reference, [inputs], [expected], isolation="thread")
     assert not comparison.agrees
     assert comparison.first.startswith("%stage1.branch1.conv = Conv (max |a − b| is ")
+
+
+def test_what_was_misread_is_noticed_where_the_model_is_a_file(model, tmp_path):
+    """The reference does not go through our reader."""
+    graph, file = model[0].clone(), tmp_path / "model.onnx"
+    write_onnx(graph, file)
+    next(op for op in graph.ops if op.kind == "Relu").kind = "Neg"
+    for source, known, agrees in ((file, None, True), (graph, None, True), (graph, file, False)):
+        (found,) = compare(source, file=known, backends=["ort"], passes=PIPELINE)
+        assert found.agrees is agrees
