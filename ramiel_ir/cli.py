@@ -62,9 +62,18 @@ app.add_typer(zoo_app, name="zoo")
 _debug = False
 
 
+class _Printable(logging.Formatter):
+    """Warnings name ops and values, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def main() -> None:
     """The console script: run the command, turn typed errors into one line and an exit code."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.addLevelName(logging.WARNING, "warning")
     try:
         app()

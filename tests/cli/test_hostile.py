@@ -19,6 +19,7 @@ from tests.cli.calls import (
     expected,
     fork,
     model,
+    python,
     refuses,
 )
 
@@ -76,3 +77,7 @@ def test_errors_do_not_pass_on_control_characters(run: Cli) -> None:
     refuses(result, UNSUPPORTED)
     assert "\x1b" not in result.err
     assert "\x1b" not in run("inspect", "odd.onnx").out
+    warned = python("-m", "ramiel_ir", "bench", "odd.onnx", "--no-peers")
+    assert warned.returncode == UNSUPPORTED
+    assert warned.stderr.count("takes no part") == 2
+    assert "\x1b" not in warned.stderr
