@@ -55,10 +55,10 @@ class Engine(ABC):
     def run(self, inputs: Sequence[Sample], timeout: float | None) -> Outputs:
         """The outputs of each sample. On an idle engine no other thread of ours takes part."""
         self._check_open()
-        return self._run(self._turns.draw(), inputs, timeout)
-
-    def _run(self, ticket: int, inputs: Sequence[Sample], timeout: float | None) -> Outputs:
         deadline = None if timeout is None else time.monotonic() + timeout
+        return self._run(self._turns.draw(), inputs, deadline)
+
+    def _run(self, ticket: int, inputs: Sequence[Sample], deadline: float | None) -> Outputs:
         while True:
             request = None
             try:
@@ -85,11 +85,12 @@ class Engine(ABC):
         future: Future[Any] = Future()
         with self._door:
             self._check_open()
-            ticket = self._turns.draw()
             if self._tasks is None:
-                self._tasks = SimpleQueue()
+                tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
                 for _ in range(self._in_flight):
-                    threading.Thread(target=_pump, args=(self._tasks,), daemon=True).start()
+                    threading.Thread(target=_pump, args=(tasks,), daemon=True).start()
+                self._tasks = tasks
+            ticket = self._turns.draw()  # now that nothing can fail: whoever draws has to use it
             self._tasks.put(lambda: self._fulfil(future, ticket, inputs, finish))
         return future
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -76,11 +78,12 @@ class Model:
         """The outputs for these inputs: a dict of numpy arrays by name, which the caller owns.
 
         Where the artifact was compiled for several samples, `inputs` is a list of that many dicts,
-        and so is the result. InputError where the inputs do not fit; WorkerTimeout where it takes
-        longer than `timeout` seconds; WorkerError where a worker raises or dies.
+        and so is the result. InputError where the inputs or the timeout do not fit; WorkerTimeout
+        where it takes longer than `timeout` seconds; WorkerError where a worker raises or dies.
         """
+        seconds = _seconds(timeout)
         samples = self._samples(inputs)
-        return self._results(samples, self._computed(samples, timeout))
+        return self._results(samples, self._computed(samples, seconds))
 
     def submit(self, inputs: Any) -> Future[Any]:
         """Like `run`, later: requests run in the order they were submitted.
@@ -148,3 +151,12 @@ class Model:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _seconds(timeout: Any) -> float | None:
+    """A timeout as seconds that threads can wait for; InputError where it is none."""
+    if timeout is None:
+        return None
+    if not isinstance(timeout, Real) or not timeout >= 0:  # NaN is not, either
+        raise InputError(f"timeout: expected None or seconds, at least 0, got {timeout!r}")
+    return float(min(timeout, threading.TIMEOUT_MAX))

@@ -193,6 +193,33 @@ def test_thread_exception_and_timeout(tmp_path: Path) -> None:
 
 
 @both
+def test_timeouts_are_checked(tmp_path: Path, isolation: Any) -> None:
+    napping = MOODY.replace("while mood == -3:", "if mood == -3:").replace("60", "0.5")
+    with load(write(tmp_path / "out", napping, backend="numpy"), isolation) as model:
+        for bad in ("5", [1], float("nan"), -1, 1j):
+            with pytest.raises(InputError, match="timeout: expected None or seconds, at least 0"):
+                model.run(ones(1), timeout=bad)  # type: ignore[arg-type]
+        for good in (1e300, float("inf"), 10**400, np.float32(20), None):
+            assert model.run(ones(1), timeout=good)["y"] == 13
+        model.submit({"x": np.array([-3], np.float32)})  # it naps: the next one has to wait
+        assert model.run(ones(1), timeout=1e300)["y"] == 13
+
+
+def test_a_thread_that_cannot_start_leaves_no_turn_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with load(write(tmp_path / "out", MOODY, backend="numpy"), "thread") as model:
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="new thread"):
+            patch.setattr(threading.Thread, "start", refuse)
+            model.submit(ones(1))
+        assert model.run(ones(1), timeout=5)["y"] == 13
+        assert model.submit(ones(1)).result(timeout=5)["y"] == 13
+
+
+@both
 def test_an_output_that_nobody_computes(tmp_path: Path, isolation: Any) -> None:
     outputs = (Spec("y"), Spec("z"))
     with load(write(tmp_path / "out", MOODY, backend="numpy", outputs=outputs), isolation) as model:
