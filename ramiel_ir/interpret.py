@@ -1,7 +1,7 @@
 """The slow, obvious meaning of a Graph and of a Plan. Everything fast is tested against it.
 
-Ops are evaluated by `onnx.reference`, so that no backend checks itself; If, Loop and Scan here, op
-by op of their regions. Values are numpy arrays, lists of them for sequences, and None for an empty
+Ops are evaluated by `onnx.reference`, so that no backend checks itself; those with regions here, op
+by op of the regions. Values are numpy arrays, lists of them for sequences, and None for an empty
 optional.
 """
 
@@ -163,6 +163,16 @@ def _scanned(
     return states, [_stack(v, [row[i] for row in rows]) for i, v in enumerate(values)]
 
 
+def _sequence_map(op: Op, known: Mapping[Value, Any]) -> list[Any]:
+    body = op.regions["body"]
+    sequence, *others = (known[value] for value in op.operands if value is not None)
+    rows = [
+        _region(body, known, [item, *(x[i] if isinstance(x, list) else x for x in others)])
+        for i, item in enumerate(sequence)
+    ]
+    return [[row[i] for row in rows] for i in range(len(body.outputs))]
+
+
 def _stack(value: Value, items: Sequence[Any]) -> Array:
     """What a region returned as `value` each time, along a new first axis."""
     if items:
@@ -173,4 +183,4 @@ def _stack(value: Value, items: Sequence[Any]) -> Array:
     return np.empty((0, *dims), type.element.numpy if known else np.float32)  # type: ignore[union-attr]
 
 
-_REGION_OPS = {"If": _if, "Loop": _loop, "Scan": _scan}
+_REGION_OPS = {"If": _if, "Loop": _loop, "Scan": _scan, "SequenceMap": _sequence_map}

@@ -386,11 +386,11 @@ class Graph:
     def splice(self, op: Op, body: Graph, names: Names) -> list[Op]:
         """Put copies of the ops of `body` in the place of `op`; return them.
 
-        Inputs of `body` stand for the operands of the same name, its outputs for the results that
+        Inputs of `body` stand for what `op` reads, by name, its outputs for the results that
         are present, in order. Results keep their names, and the copies the cluster of `op`; all
         other values get names from `names`, which knows the outermost graph.
         """
-        given = {value.name: value for value in op.operands if value is not None}
+        given = {value.name: value for value in op.reads}
         copies = {value: given[value.name] for value in body.inputs}
         for value in body.weights:
             assert value.weight is not None

@@ -525,7 +525,7 @@ def _onnx_attribute(name: str, attr: Attribute) -> onnx_ir.Attr:
 
 
 def expand(op: Op) -> Graph | None:
-    """ONNX's own function body for an op as a graph over its operands, None where it has none."""
+    """ONNX's own function body for an op as a graph over what it reads, None where it has none."""
     assert op.graph is not None
     version = op.graph.opsets.get(op.domain, 1)
     try:
@@ -534,8 +534,11 @@ def expand(op: Op) -> Graph | None:
         return None
     if not (schema.has_function or schema.has_context_dependent_function):
         return None
-    operands = [value for value in dict.fromkeys(op.operands) if value is not None]
-    model = onnx_ir.to_proto(piece_to_onnx("one_op", [op], operands, op.writes))
+    # A captured value whose name the function uses itself would become another one.
+    taken = (f"{op.kind}_", *(value.name for value in (*schema.inputs, *schema.outputs)))
+    if any(value.name.startswith(taken) for value in op.captures):
+        return None
+    model = onnx_ir.to_proto(piece_to_onnx("one_op", [op], op.reads, op.writes))
     try:
         inlined = onnx.inliner.inline_selected_functions(
             model, [(op.domain, op.kind)], inline_schema_functions=True

@@ -114,8 +114,8 @@ class Evaluator:
         if body is None:
             raise UnsupportedOpError(f"no row for {op.qualified_kind}")
         self.ops[f"{op.qualified_kind} (function)"] += 1
-        operands = {value.name: value for value in op.operands if value is not None}
-        found = self.graph(body, {value: known[operands[value.name]] for value in body.inputs})
+        reads = {value.name: value for value in op.reads}
+        found = self.graph(body, {value: known[reads[value.name]] for value in body.inputs})
         by_name = dict(zip((value.name for value in body.outputs), found, strict=True))
         return [None if value is None else by_name[value.name] for value in op.results]
 

@@ -12,6 +12,7 @@ import pytest
 from ramiel_backends.torch import emit as emit_module
 from ramiel_backends.torch.backend import TorchBackend
 from ramiel_ir.errors import UnsupportedOpError
+from ramiel_ir.interpret import interpret
 from ramiel_ir.onnx_io import read_onnx
 from ramiel_ir.pipeline import Context
 from tests.backends.torch.helpers import assert_same, check, emit, parse, run
@@ -378,3 +379,28 @@ def test_prepare_expands_inside_regions(tmp_path: Path) -> None:
     emit(model, tmp_path / "a")
     found = run(tmp_path / "a", {"xs": [X, X + 1]})
     np.testing.assert_allclose(found["ys"][1], -X - 1)
+
+
+def test_a_sequence_map_captures(tmp_path: Path) -> None:
+    text = """g (float[2,4] x, float[4] z) => (float[4,4] y) <float[4] w = {1, 2, 3, 4}> {
+        n = Relu(x)
+        s = SplitToSequence <axis = 0> (x)
+        r = SequenceMap (s, z) <
+          body = b (float[1,4] item, float[4] k) => (float[2,4] o) {
+            a = Add(item, n)
+            b = Mul(a, w)
+            o = Sub(b, k)
+          }>
+        y = ConcatFromSequence <axis = 0> (r)
+    }"""
+    inputs = {"x": X, "z": X[1] + 1}
+    model = parse(text)
+    check(model, tmp_path / "a", inputs)
+    expected = np.concatenate([(row + np.maximum(X, 0)) * [1, 2, 3, 4] - X[1] - 1 for row in X])
+    np.testing.assert_allclose(interpret(read_onnx(model), inputs)["y"], expected, rtol=1e-6)
+    # Names that ONNX's definition of the op uses would stand for other values.
+    for name in ("input_sequence", "additional_inputs_1", "SequenceMap_input_sequence_seqlen"):
+        graph = read_onnx(parse(text.replace("n = ", f"{name} = ").replace(" n)", f" {name})")))
+        prepared = TorchBackend().prepare(graph, Context())
+        with pytest.raises(UnsupportedOpError, match="SequenceMap × 1"):
+            TorchBackend().check(prepared)
