@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import onnx_ir
+from onnx import defs
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops import load_op
 from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_19
 from onnx.reference.ops.op_hardmax import Hardmax as _Hardmax
 from onnx.reference.ops.op_log_softmax import LogSoftmax as _LogSoftmax
@@ -79,6 +81,9 @@ def _repairs(opset: int) -> tuple[type[OpRun], ...]:
         found.append(BatchNormalization)
     if 10 <= opset < 19:
         found.append(DequantizeLinear)
+    found += [
+        _spelled(kind, opset) for kind, since in (("Cast", 6), ("CastLike", 15)) if opset >= since
+    ]
     return tuple(found)
 
 
@@ -105,6 +110,21 @@ class BatchNormalization(OpRun):  # type: ignore[misc]
         )
         result = scale * (x - mean) / np.sqrt(variance + self.epsilon) + bias
         return (result.astype(x.dtype),)
+
+
+def _spelled(kind: str, opset: int) -> type[OpRun]:
+    """A cast that writes numbers as ONNX reads them: NaN, INF and -INF, not as Python does."""
+    base = load_op("", kind, opset)
+
+    def run(self: Any, x: Any, *like: Any, **attributes: Any) -> tuple[Any]:
+        (found,) = base._run(self, x, *like, **attributes)
+        if found.dtype.kind == "U" and x.dtype.kind not in "OSUT":
+            for word, spelling in (("nan", "NaN"), ("inf", "INF"), ("-inf", "-INF")):
+                found = np.where(found == word, spelling, found)
+        return (found,)
+
+    version = int(base.__name__.rpartition("_")[2])
+    return type(kind, (base,), {"_run": run, "op_schema": defs.get_schema(kind, version)})
 
 
 def _on_trailing_axes(base: type[OpRun]) -> type[OpRun]:

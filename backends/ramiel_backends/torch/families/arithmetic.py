@@ -54,7 +54,12 @@ row("Floor", "torch.floor({0})")
 row("Neg", "-{0}")
 row("Reciprocal", "torch.reciprocal({0})")
 row("Round", "torch.round({0})")
-typed("Sign", "torch.sign({0})", "arithmetic.sign({0})")
+
+
+@emits("Sign")
+def sign(site: Site) -> str:
+    known = site.dtype(0) in INTEGERS and computable(site)
+    return f"{'torch' if known else 'arithmetic'}.sign({site[0]})"
 
 
 @emits("Div")

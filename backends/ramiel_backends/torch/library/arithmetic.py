@@ -64,8 +64,10 @@ def absolute(x: torch.Tensor) -> torch.Tensor:
 
 
 def sign(x: torch.Tensor) -> torch.Tensor:
-    """1 where an unsigned integer is not zero."""
-    return (x != 0).to(x.dtype)
+    """-1, 0 or 1, and nan where a float is nan."""
+    if not common.has_kernels(x):
+        return (x != 0).to(x.dtype)
+    return torch.where(torch.isnan(x), x, torch.sign(x))
 
 
 def invert(x: torch.Tensor) -> torch.Tensor:

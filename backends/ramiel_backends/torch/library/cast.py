@@ -12,6 +12,9 @@ _LARGEST = {
     torch.float8_e5m2fnuz: 57344.0,
 }
 
+_WORDS = {"nan": "NaN", "inf": "INF", "-inf": "-INF"}
+"""How ONNX writes what numpy writes in another way."""
+
 
 def to_float8(x: Any, dtype: torch.dtype, saturate: bool = True) -> torch.Tensor:
     """Numbers as floats of 8 bits; what is too large becomes the largest, or nan or inf."""
@@ -67,7 +70,7 @@ def from_array(x: Any, dtype: torch.dtype) -> torch.Tensor:
 
 
 def to_strings(x: Any) -> Any:
-    """Numbers written out: the shortest decimal that restores them."""
+    """Numbers written out: the shortest decimal that restores them, or NaN, INF, -INF."""
     if isinstance(x, np.ndarray) and x.dtype == object:
         return x
     if isinstance(x, torch.Tensor) and x.dtype in (torch.float16, torch.float32, torch.float64):
@@ -76,6 +79,8 @@ def to_strings(x: Any) -> Any:
         array = _widened(x)
     result = np.empty(array.shape, dtype=object)
     result[...] = array.astype(np.str_)
+    for word, spelling in _WORDS.items():
+        result[result == word] = spelling
     return result
 
 
