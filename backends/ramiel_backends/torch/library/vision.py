@@ -116,16 +116,18 @@ def _source(
     coordinates: str, size: int, wanted: int, factor: float, start: float, end: float
 ) -> torch.Tensor:
     """Where in the input each element of the result lies, along one axis."""
-    index = torch.arange(wanted, dtype=torch.float32)  # ties fall as float32 lets them
+    # In ONNX's order: ties fall as float32 lets them.
+    index = torch.arange(wanted, dtype=torch.float32)
+    start, end = np.float32([start, end]).tolist()
     exact = factor * size  # a scale may ask for a fraction of an element
     if coordinates == "align_corners":
-        return index * 0 if exact == 1 else index * ((size - 1) / (exact - 1))
+        return index * 0 if exact == 1 else index * (size - 1) / (exact - 1)
     if coordinates == "asymmetric":
         return index / factor
     if coordinates == "tf_crop_and_resize":
         if exact == 1:
             return index * 0 + (start + end) * (size - 1) / 2
-        return start * (size - 1) + index * ((end - start) * (size - 1) / (exact - 1))
+        return start * (size - 1) + index * (end - start) * (size - 1) / (exact - 1)
     if coordinates == "pytorch_half_pixel" and wanted == 1:
         return index * 0
     centred = (index + 0.5) / factor - 0.5
