@@ -76,6 +76,10 @@ def _deserialize(proto: onnx.ModelProto) -> onnx_ir.Model:
         reason = str(cause).partition("\n")[0]
         if "cycl" in reason.lower():
             raise ModelError("the graph has a cycle: an op depends on its own result") from error
+        if reason.startswith("Sparse tensors"):
+            raise UnsupportedOpError(
+                "sparse constants are not supported", hint="make them dense"
+            ) from error
         if "map" in reason.lower():
             raise UnsupportedOpError(f"the model has a value of a map type: {reason}") from error
         raise ModelError(f"the model is broken: {reason}") from error
@@ -197,8 +201,6 @@ class _Reader:
             raise ModelError(f"{label}: attribute {name!r} refers to a function's parameter")
         if name == "value":
             return self.tensor(value)
-        if name == "sparse_value":
-            raise UnsupportedOpError("sparse constants are not supported", hint="make them dense")
         if name in ("value_string", "value_strings"):
             items = [value] if name == "value_string" else list(value)
             array = np.empty(len(items), object)
@@ -210,9 +212,14 @@ class _Reader:
         return Tensor.of(np.asarray(value, dtype))
 
     def tensor(self, tensor: onnx_ir.TensorProtocol) -> Tensor:
+        type = Type(DType.from_onnx(int(tensor.dtype)), tuple(int(dim) for dim in tensor.shape))
+        dims = ",".join(str(dim) for dim in tensor.shape)
+        if any(int(dim) < 0 for dim in tensor.shape):
+            raise ModelError(f"the weight {tensor.name!r} has a negative dimension: [{dims}]")
         if isinstance(tensor, onnx_ir.ExternalTensor):
             tensor = self.contain(tensor)
-        type = Type(DType.from_onnx(int(tensor.dtype)), tuple(int(dim) for dim in tensor.shape))
+        elif not _fits(tensor):
+            raise ModelError(f"the data of {tensor.name!r} does not fill its shape, [{dims}]")
 
         def load() -> Array:
             if type.element is DType.STRING:
@@ -256,6 +263,22 @@ class _Reader:
             name=tensor.name or "",
             base_dir=path.parent,
         )
+
+
+def _fits(tensor: onnx_ir.TensorProtocol) -> bool:
+    """Whether there is as much data as type and shape say; none of it is decoded."""
+    wanted: int = tensor.size
+    if isinstance(tensor, onnx_ir.StringTensor):
+        return len(tensor.string_data()) == wanted
+    assert isinstance(tensor, onnx_ir.serde.TensorProtoTensor)
+    data = tensor.raw
+    if data.HasField("raw_data"):
+        return len(data.raw_data) == int(tensor.nbytes)
+    if tensor.dtype.bitwidth < 6:  # several in one item
+        wanted = tensor.nbytes
+    elif tensor.dtype.name.startswith("COMPLEX"):
+        wanted *= 2
+    return len(getattr(data, onnx.helper.tensor_dtype_to_field(data.data_type))) == wanted
 
 
 def _trimmed(kind: str, results: list[Value | None]) -> list[Value | None]:

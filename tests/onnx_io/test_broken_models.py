@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,6 +35,12 @@ def _sparse() -> onnx.ModelProto:
     return proto
 
 
+def _sparse_constant() -> onnx.ModelProto:
+    sparse = _sparse().graph.sparse_initializer[0]
+    constant = node("Constant", "", "s", sparse_value=sparse)
+    return model([constant, node("Add", "x s", "y")])
+
+
 def _two_weights() -> onnx.ModelProto:
     weights = [numpy_helper.from_array(np.full(2, n, np.float32), "w") for n in range(2)]
     return model([node("Add", "x w", "y")], weights=weights)
@@ -48,9 +55,9 @@ def _graphs_attribute() -> onnx.ModelProto:
     return model([node("Op", "x", "y", domain="a", bodies=[body])], opsets={"": 21, "a": 1})
 
 
-def _short_weight() -> onnx.ModelProto:
-    weight = onnx.TensorProto(name="w", data_type=F32, dims=[2], raw_data=b"\0\0\0\0")
-    return model([node("Add", "x w", "y")], weights=[weight])
+def _weight(**fields: Any) -> Callable[[], onnx.ModelProto]:
+    weight = onnx.TensorProto(**{"name": "w", "data_type": F32, "dims": [2], **fields})
+    return lambda: model([node("Add", "x w", "y")], weights=[weight])
 
 
 @pytest.mark.parametrize(
@@ -78,7 +85,22 @@ def _short_weight() -> onnx.ModelProto:
             "uses ops of domain 'a.b' without importing it",
         ),
         (_bad_type, ModelError, "77"),
-        (_sparse, UnsupportedOpError, "sparse"),
+        (_sparse, UnsupportedOpError, "sparse weights are not supported"),
+        (_sparse_constant, UnsupportedOpError, "sparse constants are not supported"),
+        (_weight(raw_data=b"\0" * 4), ModelError, r"the data of 'w' does not fill .* \[2\]"),
+        (_weight(raw_data=b"\0" * 12), ModelError, "the data of 'w' does not fill"),
+        (_weight(float_data=[1.0]), ModelError, "the data of 'w' does not fill"),
+        (_weight(), ModelError, "the data of 'w' does not fill"),
+        (
+            _weight(data_type=TensorProto.STRING, string_data=[b"a"]),
+            ModelError,
+            "the data of 'w' does not fill",
+        ),
+        (
+            _weight(dims=[-2, 3], raw_data=b"\0" * 8),
+            ModelError,
+            r"the weight 'w' has a negative dimension: \[-2,3\]",
+        ),
         (_graphs_attribute, UnsupportedOpError, "GRAPHS"),
         (
             lambda: model([node("Constant", "", "y")]),
@@ -152,10 +174,16 @@ def test_an_op_without_results_is_read() -> None:
     round_trip(graph)
 
 
-def test_weights_that_are_cut_short_say_so_when_they_are_read() -> None:
-    with pytest.raises(ModelError, match="'w'"):
-        graph = read_onnx(_short_weight())
-        _ = graph.weights[0].weight.array  # type: ignore[union-attr]
+@pytest.mark.parametrize("code", sorted(set(TensorProto.DataType.values()) - {0}))
+@pytest.mark.parametrize("count", [0, 1, 5, 8])
+def test_the_data_of_every_type_is_measured_rightly(code: int, count: int) -> None:
+    items = [b"1"] * count if code == TensorProto.STRING else [1] * count
+    weight = helper.make_tensor("w", code, [count], items)
+    read = read_onnx(model([node("Shape", "w", "y")], weights=[weight])).weights[0].weight
+    assert read is not None and read.array.shape == (count,)
+    weight.dims[0] = count + 8
+    with pytest.raises(ModelError, match="the data of 'w' does not fill"):
+        read_onnx(model([node("Shape", "w", "y")], weights=[weight]))
 
 
 @pytest.mark.parametrize(
