@@ -22,7 +22,8 @@ from pathlib import Path
 
 from ramiel_ir.driver import make_context
 from ramiel_ir.ir import DType, Graph, Type, Value
-from ramiel_ir.onnx_io import read_onnx, write_onnx
+from ramiel_ir.onnx_reader import read_onnx
+from ramiel_ir.onnx_writer import write_onnx
 from ramiel_ir.parser import parse_graph
 from ramiel_ir.pipeline import PassManager
 from ramiel_ir.plan import make_plan

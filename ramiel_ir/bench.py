@@ -42,7 +42,7 @@ from ramiel_ir.errors import RamielError, UnsupportedOpError
 from ramiel_ir.inputs import example_inputs
 from ramiel_ir.ir import Graph
 from ramiel_ir.machine import usable_cores
-from ramiel_ir.onnx_io import write_onnx
+from ramiel_ir.onnx_writer import write_onnx
 from ramiel_ir.pipeline import Context
 from ramiel_ir.trace import Trace, predicted, record, typical
 

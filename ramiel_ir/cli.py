@@ -190,7 +190,7 @@ def _write(graph: Graph, output: str) -> None:
 
         write_ir(graph, output)
     else:
-        from ramiel_ir.onnx_io import write_onnx
+        from ramiel_ir.onnx_writer import write_onnx
 
         write_onnx(graph, output)
 

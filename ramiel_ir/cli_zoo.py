@@ -63,7 +63,7 @@ def zoo_build(
     import inspect as python_inspect
 
     from ramiel_ir import registry
-    from ramiel_ir.onnx_io import save_model
+    from ramiel_ir.onnx_writer import save_model
 
     builder = registry.MODELS.get(name, "zoo model")
     given = {

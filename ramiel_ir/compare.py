@@ -26,7 +26,7 @@ from ramiel_ir.errors import RamielError
 from ramiel_ir.inputs import Ranges, cannot_run, example_inputs, split_samples
 from ramiel_ir.interpret import interpret
 from ramiel_ir.ir import DType, Graph, Type, Value
-from ramiel_ir.onnx_io import write_onnx
+from ramiel_ir.onnx_writer import write_onnx
 
 Samples = Sequence[Mapping[str, Any]]
 """Inputs or outputs of each sample, by name."""

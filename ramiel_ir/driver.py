@@ -47,7 +47,7 @@ def read(
     model's own folder and `allow_external` only. Raises `ModelError` for a broken model,
     `UsageError` for an unknown source.
     """
-    from ramiel_ir import ir_file, onnx_io
+    from ramiel_ir import ir_file, onnx_reader
 
     if isinstance(source, Graph):
         return source.clone()
@@ -67,7 +67,7 @@ def read(
         source = export(source, example_inputs, dynamic_shapes)
     if hasattr(source, "to_model_proto"):
         source = source.to_model_proto()
-    return onnx_io.read_onnx(source, input_shapes=input_shapes, allow_external=allow_external)
+    return onnx_reader.read_onnx(source, input_shapes=input_shapes, allow_external=allow_external)
 
 
 def is_torch_module(source: Source) -> bool:

@@ -206,7 +206,7 @@ def read_inputs(path: str | os.PathLike[str], graph_inputs: Sequence[str]) -> di
 
 
 def _read_folder(folder: Path, graph_inputs: Sequence[str]) -> dict[str, Any]:
-    from ramiel_ir.onnx_io import read_pb
+    from ramiel_ir.onnx_reader import read_pb
 
     numbered = dict(enumerate(graph_inputs))
     found = {}

@@ -25,7 +25,7 @@ from onnx.reference.ops.op_softmax import Softmax as _Softmax
 
 from ramiel_ir.errors import RamielError, UnsupportedOpError
 from ramiel_ir.ir import Array, Op, Value
-from ramiel_ir.onnx_io import piece_to_onnx
+from ramiel_ir.onnx_writer import piece_to_onnx
 
 
 def evaluate(op: Op, known: Mapping[Value, Any]) -> list[Any]:

@@ -17,7 +17,8 @@ import onnxruntime as ort
 
 from ramiel_ir.ir import Graph, Op, Tensor, Value
 from ramiel_ir.laws import verify
-from ramiel_ir.onnx_io import read_onnx, to_onnx
+from ramiel_ir.onnx_reader import read_onnx
+from ramiel_ir.onnx_writer import to_onnx
 from ramiel_ir.pipeline import PassManager
 from ramiel_passes.dce import Dce
 from ramiel_passes.fold import Fold

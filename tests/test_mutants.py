@@ -15,7 +15,7 @@ from ramiel_ir.costs import StaticCosts
 from ramiel_ir.driver import Compilation, make_context, plan_model
 from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import DType, Graph, Tensor, Type, Value
-from ramiel_ir.onnx_io import write_onnx
+from ramiel_ir.onnx_writer import write_onnx
 from ramiel_ir.plan import Compute, Plan, Receive, simulate
 
 PIPELINE = "cluster,merge{max-clusters=2}"

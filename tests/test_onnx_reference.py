@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from ramiel_ir.interpret import interpret
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.pipeline import PassManager
 
 X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)

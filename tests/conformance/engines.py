@@ -17,7 +17,7 @@ from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.errors import UnsupportedOpError
 from ramiel_ir.interpret import interpret
 from ramiel_ir.ir import Graph
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.pipeline import Context
 from ramiel_ir.plan import Plan, simulate
 from tests.conformance.cases import Case, DataSet

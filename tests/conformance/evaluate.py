@@ -19,7 +19,7 @@ from ramiel_backends.torch import library
 from ramiel_backends.torch.table import TABLE, Site
 from ramiel_ir.errors import UnsupportedOpError
 from ramiel_ir.ir import DType, Graph, Op, Value
-from ramiel_ir.onnx_io import expand
+from ramiel_ir.onnx_functions import expand
 from ramiel_ir.pipeline import No
 
 _BY_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -17,7 +17,7 @@ from ramiel_ir.artifact import load, write_artifact
 from ramiel_ir.backend import find_backend
 from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.ir import Graph, Type, Value
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.pipeline import Context
 from ramiel_ir.plan import simulate
 from tests.conformance.cases import Case

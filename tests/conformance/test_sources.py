@@ -10,7 +10,7 @@ from ramiel_backends.torch.backend import TorchBackend
 from ramiel_backends.torch.emit import write_source
 from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.errors import RamielError
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.pipeline import Context
 from ramiel_ir.plan import make_plan, simulate
 from tests.conformance.cases import cases

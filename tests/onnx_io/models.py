@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ramiel_ir.ir import Graph
 from ramiel_ir.laws import difference
-from ramiel_ir.onnx_io import read_onnx, to_onnx
+from ramiel_ir.onnx_reader import read_onnx
+from ramiel_ir.onnx_writer import to_onnx
 from ramiel_ir.parser import parse_graph
 from ramiel_ir.printer import print_graph
 

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ramiel_ir.errors import ModelError, RamielError, UnsupportedOpError
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from tests.onnx_io.models import F32, model, node, round_trip, value, with_functions
 
 

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from ramiel_ir.errors import ModelError
 from ramiel_ir.ir import Graph
 from ramiel_ir.laws import difference
-from ramiel_ir.onnx_io import read_onnx, write_onnx
+from ramiel_ir.onnx_reader import read_onnx
+from ramiel_ir.onnx_writer import write_onnx
 from tests.onnx_io.models import F32, model, node, value
 
 

@@ -20,7 +20,8 @@ from ramiel_ir.errors import UnsupportedOpError
 from ramiel_ir.interpret import interpret
 from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.laws import difference
-from ramiel_ir.onnx_io import CLUSTER_KEY, piece_to_onnx, read_onnx, to_onnx, write_onnx
+from ramiel_ir.onnx_reader import read_onnx
+from ramiel_ir.onnx_writer import CLUSTER_KEY, piece_to_onnx, to_onnx, write_onnx
 from ramiel_ir.pipeline import Context
 from ramiel_passes.cluster import Cluster
 from tests.onnx_io.models import F32, LIGHT, again, model, node, round_trip, value

@@ -16,7 +16,7 @@ from ramiel_ir.errors import UsageError
 from ramiel_ir.interpret import interpret
 from ramiel_ir.ir import DType, Type
 from ramiel_ir.laws import difference
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from tests.onnx_io.models import F32, model, node, value, with_functions
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import onnx_ir
 
 from ramiel_ir.ir import DType, Op, Tensor, Value
-from ramiel_ir.onnx_io import piece_to_onnx
+from ramiel_ir.onnx_writer import piece_to_onnx
 
 _PAGE = 4096
 _SMALL = 1024

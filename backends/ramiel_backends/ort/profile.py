@@ -15,7 +15,7 @@ import onnxruntime as ort
 from ramiel_backends.runtime.backend_ort import Results, Segment
 from ramiel_ir.ir import Graph
 from ramiel_ir.machine import rounds_of
-from ramiel_ir.onnx_io import write_onnx
+from ramiel_ir.onnx_writer import write_onnx
 
 _SUFFIX = "_kernel_time"
 

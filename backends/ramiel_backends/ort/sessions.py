@@ -19,7 +19,8 @@ from ramiel_backends.ort.files import ModelFiles
 from ramiel_ir.backend import refuse
 from ramiel_ir.errors import RamielError, UnsupportedOpError
 from ramiel_ir.ir import Dim, DType, Graph, Op, Type, Value
-from ramiel_ir.onnx_io import read_onnx, to_onnx
+from ramiel_ir.onnx_reader import read_onnx
+from ramiel_ir.onnx_writer import to_onnx
 from ramiel_ir.pipeline import No
 from ramiel_ir.plan import computed_outputs
 

@@ -11,11 +11,11 @@ from ramiel_backends.torch import families, regions
 from ramiel_backends.torch.emit import write_source
 from ramiel_backends.torch.table import TABLE
 from ramiel_backends.torch.translate import is_region_op, write_row
-from ramiel_ir import onnx_io
 from ramiel_ir.backend import Backend, Emission, refuse
 from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.errors import RamielError
 from ramiel_ir.ir import Graph, Names, Op
+from ramiel_ir.onnx_functions import expand
 from ramiel_ir.pipeline import Context, No
 from ramiel_ir.plan import Plan, Timeline, make_plan, simulate
 
@@ -93,7 +93,7 @@ def _function_body(op: Op) -> Graph | None:
     """ONNX's definition of the op, where it has one whose ops mean the same in the op's graph."""
     assert op.graph is not None
     try:
-        body = onnx_io.expand(op)
+        body = expand(op)
     except RamielError:
         return None
     known = op.graph.opsets

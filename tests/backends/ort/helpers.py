@@ -15,7 +15,7 @@ from ramiel_ir import artifact
 from ramiel_ir.compare import deviation
 from ramiel_ir.costs import AnalyticCosts
 from ramiel_ir.ir import DType, Graph, Type, Value
-from ramiel_ir.onnx_io import to_onnx
+from ramiel_ir.onnx_writer import to_onnx
 from ramiel_ir.pipeline import Context, PassManager
 from ramiel_ir.plan import Plan, make_plan, simulate
 

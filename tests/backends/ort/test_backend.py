@@ -20,7 +20,7 @@ from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.errors import ArtifactError, UnsupportedOpError
 from ramiel_ir.ir import Graph, Op, Value
 from ramiel_ir.laws import difference
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.plan import make_plan, simulate
 from tests.backends.ort.helpers import (
     assert_close,

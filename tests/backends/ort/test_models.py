@@ -13,7 +13,7 @@ import pytest
 import ramiel_models
 from ramiel_backends.ort.sessions import FusedGraph
 from ramiel_ir.ir import Graph, Tensor
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.pipeline import PassManager
 from tests.backends.ort.helpers import (
     assert_close,

@@ -17,7 +17,7 @@ from ramiel_backends.torch.backend import TorchBackend
 from ramiel_ir import artifact
 from ramiel_ir.costs import StaticCosts
 from ramiel_ir.ir import Graph, Op
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.pipeline import Context
 from ramiel_ir.plan import Plan, make_plan, simulate
 

@@ -15,7 +15,7 @@ from ramiel_ir import artifact
 from ramiel_ir.errors import UnsupportedOpError
 from ramiel_ir.ir import Names, Tensor
 from ramiel_ir.laws import verify
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.pipeline import Context
 from tests.backends.torch.helpers import assert_same, check, emit, parse, reference, run
 

@@ -15,7 +15,7 @@ import pytest
 from ramiel_backends.torch.backend import TorchBackend
 from ramiel_ir import artifact
 from ramiel_ir.costs import AnalyticCosts
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.pipeline import Context, PassManager
 from ramiel_ir.plan import Plan, make_plan, simulate
 from ramiel_models import build

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from tests.conformance.evaluate import Evaluator, to_numpy, to_torch
 
 Array = np.ndarray[Any, Any]

@@ -13,7 +13,7 @@ from ramiel_backends.torch import emit as emit_module
 from ramiel_backends.torch.backend import TorchBackend
 from ramiel_ir.errors import UnsupportedOpError
 from ramiel_ir.interpret import interpret
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.pipeline import Context
 from tests.backends.torch.helpers import assert_same, check, emit, parse, run
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ramiel_ir.interpret import interpret
-from ramiel_ir.onnx_io import read_onnx
+from ramiel_ir.onnx_reader import read_onnx
 from tests.backends.torch.helpers import check, emit, parse, run
 
 X = np.array([np.nan, np.inf, -np.inf, -2, 0, 7], np.float32)

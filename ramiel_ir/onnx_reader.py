@@ -1,4 +1,4 @@
-"""The only border to ONNX: models become Graphs here, and Graphs and pieces of them models.
+"""ONNX models become Graphs here.
 
 Parsing, external data, model-local functions and shape inference are onnx's and onnx_ir's work.
 Weights stay where they are, memory-mapped where they are external, until something asks for bytes.
@@ -8,32 +8,25 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
-import onnx.checker
 import onnx.helper
-import onnx.inliner
 import onnx.numpy_helper
 import onnx_ir
-from onnx import defs
 
 from ramiel_ir.collector import collector_paused
 from ramiel_ir.errors import ModelError, UnsupportedOpError, UsageError
-from ramiel_ir.ir import Array, Attribute, AttributeKind, Dim, DType, Graph, Op, Tensor, Type, Value
+from ramiel_ir.ir import Array, Attribute, Dim, DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.laws import verify
 from ramiel_ir.onnx_proto import Shapes, load_model, prepare
 from ramiel_ir.onnx_schema import check_schemas
+from ramiel_ir.onnx_writer import ABSENT_KEY, ATTRIBUTE_TYPES, CLUSTER_KEY, COUNTED_RESULTS
 
-CLUSTER_KEY = "ramiel.cluster"
-"""The node metadata property that carries an op's cluster through an ONNX file."""
-
-_ABSENT_KEY = "ramiel.absent"  # which results have a name only because their number is meaning
-
-# Reading ------------------------------------------------------------------------------------------
+_KINDS = {type: kind for kind, type in ATTRIBUTE_TYPES.items()}
 
 
 @collector_paused()
@@ -152,7 +145,7 @@ class _Reader:
                 regions[name] = self.graph(attribute.as_graph())
             else:
                 attributes[name] = self.attribute(label, attribute)
-        absent = node.metadata_props.get(_ABSENT_KEY, "").split(",")
+        absent = node.metadata_props.get(ABSENT_KEY, "").split(",")
         results = [
             Value(value.name, _type(value)) if value.name and str(index) not in absent else None
             for index, value in enumerate(node.outputs)
@@ -177,11 +170,11 @@ class _Reader:
 
     def attribute(self, label: str, attribute: onnx_ir.Attr) -> Attribute:
         value: Any = attribute.value
-        if attribute.type not in _ATTRIBUTE_KINDS:
+        if attribute.type not in _KINDS:
             raise UnsupportedOpError(
                 f"{label}: attributes of type {attribute.type.name} are not supported"
             )
-        kind = _ATTRIBUTE_KINDS[attribute.type]
+        kind = _KINDS[attribute.type]
         convert: Callable[[Any], Any] = {
             "string": _text,
             "tensor": self.tensor,
@@ -283,7 +276,7 @@ def _fits(tensor: onnx_ir.TensorProtocol) -> bool:
 
 def _trimmed(kind: str, results: list[Value | None]) -> list[Value | None]:
     """The results without absent ones at the end, where their number has no meaning."""
-    while kind not in _COUNTED_RESULTS and len(results) > 1 and results[-1] is None:
+    while kind not in COUNTED_RESULTS and len(results) > 1 and results[-1] is None:
         results = results[:-1]
     return results or [None]
 
@@ -333,244 +326,6 @@ def _dims(shape: onnx_ir.Shape | None) -> tuple[Dim, ...] | None:
         else:
             dims.append(str(dim.value) if dim.value is not None else None)
     return tuple(dims)
-
-
-_ATTRIBUTE_KINDS: dict[onnx_ir.AttributeType, AttributeKind] = {
-    onnx_ir.AttributeType.INT: "int",
-    onnx_ir.AttributeType.FLOAT: "float",
-    onnx_ir.AttributeType.STRING: "string",
-    onnx_ir.AttributeType.TENSOR: "tensor",
-    onnx_ir.AttributeType.TYPE_PROTO: "type",
-    onnx_ir.AttributeType.INTS: "ints",
-    onnx_ir.AttributeType.FLOATS: "floats",
-    onnx_ir.AttributeType.STRINGS: "strings",
-    onnx_ir.AttributeType.TENSORS: "tensors",
-    onnx_ir.AttributeType.TYPE_PROTOS: "types",
-}
-_TYPE_OF_KIND = {kind: type for type, kind in _ATTRIBUTE_KINDS.items()}
-
-
-# Writing ------------------------------------------------------------------------------------------
-
-
-def to_onnx(graph: Graph) -> onnx_ir.Model:
-    """The whole graph as a model; clusters stand in the nodes' metadata."""
-    return _Writer(graph.opsets).model(
-        graph.name, graph.inputs, graph.outputs, graph.ops, graph.weights, graph.metadata
-    )
-
-
-def piece_to_onnx(
-    name: str, ops: Sequence[Op], inputs: Sequence[Value], outputs: Sequence[Value]
-) -> onnx_ir.Model:
-    """A model of some ops of one graph, which reads `inputs` and returns `outputs`.
-
-    The weights they read, captures included, become its initializers.
-    """
-    given = set(inputs)
-    reads = dict.fromkeys(value for op in ops for value in op.reads)
-    weights = [value for value in reads if value.weight is not None and value not in given]
-    weights += [v for v in dict.fromkeys(outputs) if v.weight is not None and v not in reads]
-    opsets = ops[0].graph.opsets if ops and ops[0].graph is not None else {}
-    return _Writer(opsets).model(name, inputs, outputs, ops, weights, {})
-
-
-def write_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write an .onnx file; weights of more than 1 GiB in all go to a file beside it."""
-    save_model(to_onnx(graph), path)
-
-
-def save_model(model: onnx.ModelProto | onnx_ir.Model, path: str | os.PathLike[str]) -> None:
-    """Write a model; weights of more than 1 GiB in all go to a file beside it."""
-    if isinstance(model, onnx.ModelProto):
-        model = onnx_ir.from_proto(model)
-    tensors = (value.const_value for value in model.graph.initializers.values())
-    total = sum(tensor.nbytes for tensor in tensors if tensor is not None)
-    external = f"{Path(path).name}.data" if total > 1 << 30 else None
-    onnx_ir.save(model, path, external_data=external)
-
-
-# Ops for which the number of results is meaning; ONNX Runtime drops absent ones at the end.
-_COUNTED_RESULTS = frozenset(["If", "Loop", "Scan", "Split"])
-
-
-class _Writer:
-    def __init__(self, opsets: Mapping[str, int]) -> None:
-        self.opsets = dict(opsets) or {"": 21}
-        self.values: dict[Value, onnx_ir.Value] = {}
-        self.names: set[str] = set()
-
-    def model(
-        self,
-        name: str,
-        inputs: Sequence[Value],
-        outputs: Sequence[Value],
-        ops: Sequence[Op],
-        weights: Sequence[Value],
-        metadata: Mapping[str, str],
-    ) -> onnx_ir.Model:
-        graph = self.graph(name, inputs, outputs, ops, weights, self.opsets)
-        return onnx_ir.Model(
-            graph,
-            ir_version=_ir_version(self.opsets),
-            producer_name="ramiel-ir",
-            metadata_props=dict(metadata),
-        )
-
-    def graph(
-        self,
-        name: str,
-        inputs: Sequence[Value],
-        outputs: Sequence[Value],
-        ops: Sequence[Op],
-        weights: Sequence[Value],
-        opsets: Mapping[str, int] | None = None,
-    ) -> onnx_ir.Graph:
-        initializers = []
-        for value in inputs:
-            self.values[value] = _onnx_value(value)
-        for value in weights:
-            assert value.weight is not None
-            constant = _onnx_value(value)
-            constant.const_value = _onnx_tensor(value.weight, value.name)
-            self.values[value] = constant
-            initializers.append(constant)
-        nodes = [self.node(op) for op in ops]
-        here = {*inputs, *weights, *(value for op in ops for value in op.writes)}
-        returned = []
-        for index, value in enumerate(outputs):
-            if value in here:
-                returned.append(self.values[value])
-            else:  # ONNX wants a region to return values of its own
-                copy = onnx_ir.Value(name=f"{name}.{value.name}.{index}")
-                nodes.append(onnx_ir.Node("", "Identity", [self.values[value]], outputs=[copy]))
-                returned.append(copy)
-        return onnx_ir.Graph(
-            [self.values[value] for value in inputs],
-            returned,
-            nodes=nodes,
-            initializers=initializers,
-            opset_imports=dict(opsets) if opsets else None,
-            name=name,
-        )
-
-    def node_name(self, op: Op) -> str:
-        """The op's name, or its result's where it has none or another node has it already."""
-        name = op.name if op.name and op.name not in self.names else op.label.removeprefix("%")
-        while name in self.names:
-            name += "_"
-        self.names.add(name)
-        return name
-
-    def node(self, op: Op) -> onnx_ir.Node:
-        attributes = [_onnx_attribute(name, attr) for name, attr in op.attributes.items()]
-        for name, region in op.regions.items():
-            body = self.graph(
-                region.name, region.inputs, region.outputs, region.ops, region.weights
-            )
-            attributes.append(onnx_ir.Attr(name, onnx_ir.AttributeType.GRAPH, body))
-        results = []
-        metadata = {} if op.cluster is None else {CLUSTER_KEY: str(op.cluster)}
-        absent = [str(index) for index, result in enumerate(op.results) if result is None]
-        if absent and op.kind in _COUNTED_RESULTS:
-            metadata[_ABSENT_KEY] = ",".join(absent)
-        for index, result in enumerate(op.results):
-            unnamed = f"{op.label}.unused{index}" if op.kind in _COUNTED_RESULTS else ""
-            results.append(onnx_ir.Value(name=unnamed) if result is None else _onnx_value(result))
-            if result is not None:
-                self.values[result] = results[-1]
-        return onnx_ir.Node(
-            op.domain,
-            op.kind,
-            [None if value is None else self.values[value] for value in op.operands],
-            attributes,
-            outputs=results,
-            name=self.node_name(op),
-            metadata_props=metadata,
-        )
-
-
-def _ir_version(opsets: Mapping[str, int]) -> int:
-    version = onnx.helper.find_min_ir_version_for(
-        [onnx.helper.make_opsetid("", opsets.get("", 21))], ignore_unknown=True
-    )
-    return max(10, int(version))
-
-
-def _onnx_value(value: Value) -> onnx_ir.Value:
-    type, shape = _onnx_type(value.type)
-    return onnx_ir.Value(name=value.name, type=type, shape=shape)
-
-
-def _onnx_type(type: Type | None) -> tuple[Any, onnx_ir.Shape | None]:
-    if type is None:
-        return None, None
-    if type.kind in ("sequence", "optional"):
-        inner, shape = _onnx_type(cast("Type | None", type.element))
-        wrap = onnx_ir.SequenceType if type.kind == "sequence" else onnx_ir.OptionalType
-        return (None if inner is None else wrap(inner)), shape
-    shape = None if type.shape is None else onnx_ir.Shape(type.shape)
-    if not isinstance(type.element, DType):
-        return None, shape
-    wrap_tensor = onnx_ir.SparseTensorType if type.kind == "sparse" else onnx_ir.TensorType
-    return wrap_tensor(onnx_ir.DataType(type.element.onnx_code)), shape
-
-
-def _onnx_tensor(tensor: Tensor, name: str) -> onnx_ir.TensorProtocol:
-    if tensor.is_detached:
-        _ = tensor.array  # raises, while it is still clear why
-    if tensor.dtype is DType.STRING:
-        items = [x if isinstance(x, bytes) else str(x).encode() for x in tensor.array.reshape(-1)]
-        return onnx_ir.StringTensor(items, shape=onnx_ir.Shape(tensor.shape), name=name)
-    dtype = onnx_ir.DataType(tensor.dtype.onnx_code)
-    return onnx_ir.LazyTensor(
-        lambda: onnx_ir.Tensor(tensor.array, dtype=dtype, name=name),
-        dtype=dtype,
-        shape=onnx_ir.Shape(tensor.shape),
-        name=name,
-    )
-
-
-def _onnx_attribute(name: str, attr: Attribute) -> onnx_ir.Attr:
-    def convert(item: Any) -> Any:
-        if isinstance(item, Tensor):
-            return _onnx_tensor(item, "")
-        if isinstance(item, Type):
-            return onnx_ir.TypeAndShape(*_onnx_type(item))
-        return item
-
-    many = attr.kind.endswith("s")
-    value = [convert(item) for item in attr.value] if many else convert(attr.value)
-    return onnx_ir.Attr(name, _TYPE_OF_KIND[attr.kind], value)
-
-
-# Other things that only ONNX knows ----------------------------------------------------------------
-
-
-def expand(op: Op) -> Graph | None:
-    """ONNX's own function body for an op as a graph over what it reads, None where it has none."""
-    assert op.graph is not None
-    version = op.graph.opsets.get(op.domain, 1)
-    try:
-        schema = defs.get_schema(op.kind, version, op.domain)
-    except defs.SchemaError:
-        return None
-    if not (schema.has_function or schema.has_context_dependent_function):
-        return None
-    # A captured value whose name the function uses itself would become another one.
-    taken = (f"{op.kind}_", *(value.name for value in (*schema.inputs, *schema.outputs)))
-    if any(value.name.startswith(taken) for value in op.captures):
-        return None
-    model = onnx_ir.to_proto(piece_to_onnx("one_op", [op], op.reads, op.writes))
-    try:
-        inlined = onnx.inliner.inline_selected_functions(
-            model, [(op.domain, op.kind)], inline_schema_functions=True
-        )
-    except Exception:
-        return None
-    if any((node.domain, node.op_type) == (op.domain, op.kind) for node in inlined.graph.node):
-        return None
-    return read_onnx(inlined)
 
 
 def read_pb(path: Path) -> Any:
