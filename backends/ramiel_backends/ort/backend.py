@@ -10,6 +10,7 @@ from ramiel_backends.ort import sessions
 from ramiel_backends.ort.emit import emit_files
 from ramiel_backends.ort.fusion import join_segments
 from ramiel_backends.ort.profile import profile
+from ramiel_backends.ort.rewrites import rewrite
 from ramiel_backends.sources import copy_runtime
 from ramiel_backends.weights import write_weights
 from ramiel_ir.backend import Backend, Emission
@@ -29,11 +30,13 @@ class OrtBackend(Backend):
     def prepare(self, graph: Graph, context: Context) -> Graph:
         """The graph with ONNX Runtime's own fusions, where a parallel plan may come of it.
 
-        Split first and fused later, a graph loses the fusions and layouts that cross a border. A
-        plan that turns out sequential falls back to the graph given here.
+        Ops with slow kernels are rewritten first. Split first and fused later, a graph loses the
+        fusions and layouts that cross a border. A plan that turns out sequential falls back to
+        the graph before fusion.
         """
         graph = sessions.lower_opset(graph.clone())
         sessions.complete_types(graph)
+        rewrite(graph)
         if context.workers < 2 or not graph.ops:
             return graph
         fused = sessions.fuse(graph)
