@@ -21,7 +21,7 @@ import onnxruntime as ort
 
 from .backend import Run
 from .backend_numpy import NumpyBackend
-from .dtypes import CODES, NATIVE, code_of, numpy_dtype
+from .dtypes import CODES, code_of, numpy_dtype
 from .errors import ArtifactError
 from .layout import Layout
 from .manifest import Manifest, inside
@@ -58,9 +58,6 @@ _ELEMENTS = {
 _NAME_OF_ONNX = {number: name for name, number in _ELEMENTS.values()}
 _ONNX_OF_NAME = dict(_ELEMENTS.values())
 _PACKED = ("u4", "i4")
-# The types that numpy has by itself: as numpy and as ONNX have them.
-_NATIVE_DTYPES = frozenset(NATIVE[name] for name in _ONNX_OF_NAME if name in NATIVE)
-_NATIVE_NUMBERS = frozenset(number for name, number in _ONNX_OF_NAME.items() if name in NATIVE)
 
 # The CPU features by which ONNX Runtime chooses how to lay out and compute a hardware-specific op.
 _FEATURES = (
@@ -379,8 +376,6 @@ def _ort_value_of(value: Any) -> Any:
     """The OrtValue of a numeric array, on its memory where it is contiguous; others stay."""
     if not isinstance(value, np.ndarray) or value.dtype.kind in "OUST":
         return value
-    if value.dtype in _NATIVE_DTYPES and value.flags.c_contiguous:
-        return ort.OrtValue.ortvalue_from_numpy(value)
     if not value.flags.c_contiguous or not value.dtype.isnative:
         return _ort_value_of(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))
     code = code_of(value.dtype)
@@ -397,10 +392,7 @@ def _array_of(value: Any) -> Any:
         return [_array_of(item) for item in value]
     if not isinstance(value, ort.OrtValue):
         return value
-    number = value.element_type() if value.is_tensor() else None
-    if number in _NATIVE_NUMBERS:
-        return value.numpy()
-    name = _NAME_OF_ONNX.get(number)
+    name = _NAME_OF_ONNX.get(value.element_type()) if value.is_tensor() else None
     if name is None or name in _PACKED:
         raise TypeError(f"numpy cannot hold a value of type {value.data_type()}")
     memory = (ctypes.c_char * value.tensor_size_in_bytes()).from_address(value.data_ptr())
