@@ -354,7 +354,6 @@ _FLOPS: dict[str, Callable[[Op], float]] = {
     **dict.fromkeys(("AveragePool", "MaxPool", "LpPool"), _pooling),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "ReduceMean"), _global_pooling),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
-    **dict.fromkeys(
-        ("Sigmoid", "Tanh", "Exp", "Erf", "Gelu", "Softmax", "HardSwish", "LRN", "Pow"), _expensive
-    ),
+    **dict.fromkeys(("Sigmoid", "Tanh", "Exp", "Erf", "Pow", "Softmax", "LRN"), _expensive),
+    **dict.fromkeys(("Gelu", "QuickGelu", "HardSwish"), _expensive),
 }

@@ -9,6 +9,7 @@ from typing import Any
 from ramiel_backends import sources, weights
 from ramiel_backends.torch import families, regions
 from ramiel_backends.torch.emit import write_source
+from ramiel_backends.torch.fusion import fuse_activations
 from ramiel_backends.torch.table import TABLE
 from ramiel_backends.torch.translate import is_region_op, write_row
 from ramiel_ir.backend import Backend, Emission, refuse
@@ -30,9 +31,10 @@ class TorchBackend(Backend):
     name = "torch"
 
     def prepare(self, graph: Graph, context: Context) -> Graph:
-        """A copy in which ops without a row are replaced by the function ONNX defines them by."""
+        """A copy with PyTorch's own activations, and ONNX's function for each op without a row."""
         copy = graph.clone()
         _expand(copy, Names(copy))
+        fuse_activations(copy)
         return copy
 
     def check(self, graph: Graph) -> None:

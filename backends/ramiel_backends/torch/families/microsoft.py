@@ -22,7 +22,10 @@ row("BiasAdd", "{0} + {1} + {2}", domain=MICROSOFT)
 
 @emits("QuickGelu", domain=MICROSOFT)
 def quick_gelu(site: Site) -> str:
-    return f"{site[0]} * torch.sigmoid({site[0]} * {literal(site.attribute('alpha', 1.702))})"
+    alpha = site.attribute("alpha", 1.702)
+    if alpha == 1.0:
+        return call("F.silu", site[0], inplace=(site.reusable(0), False))
+    return f"{site[0]} * torch.sigmoid({site[0]} * {literal(alpha)})"
 
 
 @emits("FastGelu", domain=MICROSOFT)
