@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ramiel_backends.ort.fusion import cut
@@ -30,12 +30,16 @@ class Stage:
     sends: tuple[int, ...]
 
 
-def whole_model(graph: Graph, samples: int) -> Stage:
-    """The graph as one call per sample."""
+def whole_model(graph: Graph, samples: int, outputs: Collection[str]) -> Stage:
+    """The graph as one call per sample, for the outputs of these names.
+
+    Others are constants, though it may take the passes to see it.
+    """
     read = {value for op in graph.ops for value in op.reads}
     inputs = tuple(value for value in graph.inputs if value in read)
-    ops, outputs = tuple(graph.ops), tuple(computed_outputs(graph))
-    return Stage((), tuple(Call(ops, inputs, outputs, sample) for sample in range(samples)), ())
+    computed = tuple(value for value in computed_outputs(graph) if value.name in outputs)
+    ops = tuple(graph.ops)
+    return Stage((), tuple(Call(ops, inputs, computed, sample) for sample in range(samples)), ())
 
 
 def all_stages(plan: Plan, timeline: Timeline) -> list[list[Stage]]:

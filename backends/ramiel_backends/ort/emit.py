@@ -11,7 +11,7 @@ from ramiel_backends.ort.sessions import FusedGraph
 from ramiel_backends.ort.source import count, maker_source, micros, model_source
 from ramiel_backends.runtime.backend_ort import HOST, host
 from ramiel_ir.ir import Graph, Op, Value
-from ramiel_ir.plan import Plan, Timeline
+from ramiel_ir.plan import Plan, Timeline, computed_outputs
 
 PORTABLE = "portable.onnx"
 _HARDWARE_DOMAINS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
@@ -31,15 +31,16 @@ def _emit_sequential(plan: Plan, timeline: Timeline, folder: Path) -> list[Path]
     """One session, which optimises the unfused graph itself when it is loaded."""
     graph = plan.graph.portable if isinstance(plan.graph, FusedGraph) else plan.graph
     what = f"{count(graph.ops)} in one session"
-    maker, files = _whole(graph, plan.samples, "worker_0", f"Worker 0: {what}.", folder)
+    maker, files = _whole(plan, graph, "worker_0", f"Worker 0: {what}.", folder)
     summary = f"{what}; predicted {micros(timeline.makespan)} µs."
     text = model_source(summary, [maker], 1, portable=False)
     (folder / "model.py").write_text(text, encoding="utf-8")
     return files
 
 
-def _whole(graph: Graph, samples: int, name: str, doc: str, folder: Path) -> tuple[str, list[Path]]:
-    stage = whole_model(graph, samples)
+def _whole(plan: Plan, graph: Graph, name: str, doc: str, folder: Path) -> tuple[str, list[Path]]:
+    outputs = [value.name for value in computed_outputs(plan.graph)]
+    stage = whole_model(graph, plan.samples, outputs)
     call = stage.calls[0]
     with ModelFiles(folder, "portable.data") as files:
         files.write(PORTABLE, call.ops, call.inputs, call.outputs)
@@ -75,7 +76,7 @@ def _emit_parallel(plan: Plan, timeline: Timeline, folder: Path) -> list[Path]:
             portable = True
             doc = "On other machines: the whole model in one session, run by worker 0."
             graph = plan.graph.portable
-            maker, files = _whole(graph, plan.samples, "portable", doc, folder)
+            maker, files = _whole(plan, graph, "portable", doc, folder)
             makers.append(maker)
             written += files
     summary = (

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ramiel_ir.ir import DType, Graph, Names, Op, Tensor, Type, Value
+from ramiel_ir.ir import Array, Dim, DType, Graph, Names, Op, Tensor, Type, Value
 
 _BLOCK = 16
 """The blocked layout takes channels in multiples of 8 or 16, as wide as the machine's vectors."""
@@ -29,7 +29,7 @@ def rewrite(graph: Graph) -> None:
     names = Names(graph)
     for op in list(graph.walk()):
         rule = _RULES.get(op.qualified_kind)
-        body = None if rule is None else rule(op)
+        body = rule(op) if rule is not None and len(op.writes) == 1 else None
         if body is not None and op.graph is not None:
             op.graph.splice(op, body, names)
 
@@ -45,9 +45,9 @@ def _average_pool(op: Op) -> Graph | None:
     channels, *sizes = type.shape[1:]
     if not isinstance(channels, int) or (len(sizes) == 2 and channels % _BLOCK == 0):
         return None
-    axes = _axes(op, sizes)
     kernel = op.attribute("kernel_shape")
-    if axes is None or math.prod(kernel) > _MOST_TAPS:
+    axes = _axes(op, sizes)
+    if axes is None or channels < 1 or math.prod(kernel) > _MOST_TAPS:
         return None
     counts = [axis.counts for axis in axes]
     if any(count.min() == 0 for count in counts):
@@ -88,53 +88,67 @@ class _Axis:
     dilation: int
     before: int
     after: int
-    counts: np.ndarray
+    counts: Array
 
 
-def _axes(op: Op, sizes: Sequence[object]) -> list[_Axis] | None:
-    """The axes of a pooling op, None where their sizes are unknown.
-
-    Sizes and padding are those of ONNX's AveragePool-19; `after` is the padding at the end that
-    the windows reach, which rounding up makes larger and rounding down smaller.
-    """
+def _axes(op: Op, sizes: Sequence[Dim]) -> list[_Axis] | None:
+    """The axes of a pooling op, None where their sizes are unknown or its attributes do not fit."""
     rank = len(sizes)
     kernel = op.attribute("kernel_shape")
     strides = op.attribute("strides", [1] * rank)
     dilations = op.attribute("dilations", [1] * rank)
     pads = op.attribute("pads", [0] * 2 * rank)
-    mode = op.attribute("auto_pad", "NOTSET")
-    up = op.attribute("ceil_mode", 0) == 1
-    if up and (mode != "NOTSET" or op.attribute("count_include_pad", 0)):
+    if [len(kernel), len(strides), len(dilations), len(pads)] != [rank, rank, rank, 2 * rank]:
         return None
     found = []
     for index, size in enumerate(sizes):
-        if not isinstance(size, int):
+        length, stride, dilation = kernel[index], strides[index], dilations[index]
+        given = (pads[index], pads[rank + index])
+        if not isinstance(size, int) or min(size, length, stride, dilation) < 1:
             return None
-        stride, dilation = strides[index], dilations[index]
-        reach = (kernel[index] - 1) * dilation + 1
-        if mode in ("SAME_UPPER", "SAME_LOWER"):
-            windows = -(-size // stride)
-            padding = (windows - 1) * stride + reach - size
-            if dilation != 1 or padding < 0:  # ONNX Runtime does not do what ONNX says
-                return None
-            before = padding // 2 if mode == "SAME_UPPER" else padding - padding // 2
-            after = padding - before
-        else:
-            before, after = (pads[index], pads[rank + index]) if mode == "NOTSET" else (0, 0)
-            room = size + before + after - reach
-            windows = (-(-room // stride) if up else room // stride) + 1
-            if up and (windows - 1) * stride >= size + before:
-                windows -= 1  # a window must not start in the padding at the end
-        if windows < 1:
+        if min(given) < 0 or max(given) >= length:
             return None
-        starts = np.arange(windows)[:, None] * stride - before
-        places = starts + np.arange(kernel[index]) * dilation
-        inside = (places >= 0) & (places < size)
-        if op.attribute("count_include_pad", 0):
-            inside[:] = True
-        after = max((windows - 1) * stride + reach - size - before, 0)
-        found.append(_Axis(stride, dilation, before, after, inside.sum(axis=1)))
+        axis = _axis(op, size, length, stride, dilation, given)
+        if axis is None:
+            return None
+        found.append(axis)
     return found
+
+
+def _axis(
+    op: Op, size: int, length: int, stride: int, dilation: int, given: tuple[int, int]
+) -> _Axis | None:
+    """One axis, None where ONNX Runtime does not do what ONNX says.
+
+    Sizes and padding are those of ONNX's AveragePool-19; `after` is the padding at the end that
+    the windows reach, which rounding up makes larger and rounding down smaller.
+    """
+    mode = op.attribute("auto_pad", "NOTSET")
+    up = op.attribute("ceil_mode", 0) == 1
+    padding_counts = op.attribute("count_include_pad", 0) == 1
+    if up and (mode != "NOTSET" or padding_counts):
+        return None
+    reach = (length - 1) * dilation + 1
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        windows = -(-size // stride)
+        padding = (windows - 1) * stride + reach - size
+        if dilation != 1 or padding < 0:
+            return None
+        before = padding // 2 if mode == "SAME_UPPER" else padding - padding // 2
+    else:
+        before, after = given if mode == "NOTSET" else (0, 0)
+        room = size + before + after - reach
+        windows = (-(-room // stride) if up else room // stride) + 1
+        if up and (windows - 1) * stride >= size + before:
+            windows -= 1  # a window must not start in the padding at the end
+    if windows < 1:
+        return None
+    after = max((windows - 1) * stride + reach - size - before, 0)
+    starts = np.arange(windows) * stride - before
+    first = np.maximum(-(starts // dilation), 0)  # the first element that is not in the padding
+    end = np.minimum(-((starts - size) // dilation), length)
+    counts = np.full(windows, length) if padding_counts else np.maximum(end - first, 0)
+    return _Axis(stride, dilation, before, after, counts)
 
 
 def _lrn(op: Op) -> Graph | None:

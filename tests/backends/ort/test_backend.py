@@ -18,9 +18,10 @@ from ramiel_backends.ort.sessions import FusedGraph, newest_opset
 from ramiel_ir import artifact
 from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.errors import ArtifactError, UnsupportedOpError
-from ramiel_ir.ir import Graph, Op, Value
+from ramiel_ir.ir import Graph, Op, Tensor, Value
 from ramiel_ir.laws import difference
 from ramiel_ir.onnx_reader import read_onnx
+from ramiel_ir.pipeline import PassManager
 from ramiel_ir.plan import make_plan, simulate
 from tests.backends.ort.helpers import (
     assert_close,
@@ -204,3 +205,22 @@ def test_identifiers() -> None:
     assert found[:7] == ["port_1", "a_b", "a_b_1", "a_b_2", "v_1", "v", "v_2"]
     assert len(set(found)) == len(found)
     assert all(name.isidentifier() and name.isascii() and len(name) < 50 for name in found)
+
+
+@pytest.mark.parametrize("split", ["sequential", "cluster,merge{max-clusters=2}"])
+def test_outputs_that_turn_out_constant_are_not_computed(split: str, tmp_path: Path) -> None:
+    """The portable graph still has ops for them; the manifest does not."""
+    graph = graph_of(("x", tensor(1, 8, 6, 6)))
+    kernels = np.ones((8, 8, 3, 3), np.float32)
+    x, weight = graph.inputs[0], graph.add_weight("w", Tensor.of(kernels))
+    convolved = [graph.add("Conv", [x, weight], name, tensor(1, 8, 4, 4)) for name in ("y", "z")]
+    constant = graph.add("Neg", [weight], "c", tensor(8, 8, 3, 3))
+    graph.set_outputs([*convolved, constant])
+    plan_context = context(2)
+    prepared = OrtBackend().prepare(graph, plan_context)
+    PassManager.parse(f"fold,dce,{split}", plan_context).run(prepared)
+    folder = emitted(make_plan(prepared), tmp_path / "out")
+    if (folder / "segments" / "host.json").exists():
+        _change_host(folder, {"machine": "riscv64"})
+    found = run_once(folder, random_inputs(graph), isolation="process")
+    assert list(found) == ["y", "z", "c"] and (found["c"] == -1).all()

@@ -187,3 +187,31 @@ def test_prepare_rewrites_for_every_plan() -> None:
         prepared = OrtBackend().prepare(graph, Context(workers=workers, backend="ort"))
         assert "LRN" not in [op.kind for op in prepared.ops]
     assert graph.ops[0].kind == "LRN"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_shape": [3, 3], "strides": [0, 0]},
+        {"kernel_shape": [3, 3], "strides": [2]},
+        {"kernel_shape": [3, 3], "pads": [1]},
+        {"kernel_shape": [3, 3], "pads": [1 << 40] * 4},
+        {"kernel_shape": [3]},
+        {"kernel_shape": [0, 3]},
+        {"kernel_shape": [3, 3], "dilations": [-1, 1]},
+    ],
+)
+def test_what_makes_no_sense_is_left_to_onnx_runtime(options: dict[str, Any]) -> None:
+    assert_left_alone(one_op("AveragePool", (1, 3, 8, 8), **options))
+
+
+def test_large_windows_take_no_memory_to_decline() -> None:
+    graph = one_op("AveragePool", (1, 3, 10_000_000), kernel_shape=[1_000_000])
+    assert_left_alone(graph)
+
+
+@pytest.mark.parametrize("kind", ["AveragePool", "LRN"])
+def test_an_op_without_a_result_is_left_alone(kind: str) -> None:
+    graph = graph_of(("x", tensor(1, 3, 8, 8)))
+    graph.append(Op(kind, graph.inputs, [None], {"kernel_shape": [2, 2], "size": 3}))
+    assert_left_alone(graph)
