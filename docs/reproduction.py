@@ -18,9 +18,10 @@ from filling import fill, table
 
 from ramiel_ir import registry
 from ramiel_ir.artifact import write_artifact
-from ramiel_ir.backend import Backend
+from ramiel_ir.backend import Backend, find_backend
 from ramiel_ir.bench import Contestant, Measurement, measure
-from ramiel_ir.costs import work
+from ramiel_ir.calibrate import measure_messages
+from ramiel_ir.costs import MessageCosts, work
 from ramiel_ir.driver import (
     SIMPLIFY,
     Compilation,
@@ -31,7 +32,7 @@ from ramiel_ir.driver import (
     read,
 )
 from ramiel_ir.inputs import random_inputs
-from ramiel_ir.ir import Graph, Names, Op, Tensor, Value, clone_op
+from ramiel_ir.ir import COPY, Graph, Names, Op, Tensor, Value, clone_op
 from ramiel_ir.plan import Plan, Timeline, make_plan, simulate
 from ramiel_ir.profile import profile
 
@@ -84,11 +85,11 @@ class Row:
         return self.predicted["ungated"] / self.measured["ungated"].median - 1
 
 
-def reproduce(name: str, rounds: int) -> Row:
+def reproduce(name: str, rounds: int, messages: MessageCosts) -> Row:
     """Torch, one thread per worker, two workers against one."""
     graph = read(f"zoo:{name}")
     inputs = random_inputs(graph)
-    costs = profile(graph, backend="torch", inputs=inputs, rounds=8)
+    costs = profile(graph, backend="torch", inputs=inputs, rounds=8, messages=messages)
     # The paper compares with one thread: so does the gate here.
     context = make_context(workers=_WORKERS, threads=1, costs=costs, backend="torch")
 
@@ -158,7 +159,7 @@ def in_step(graph: Graph, meetings: int) -> Graph:
     originals = list(both.ops)
     twins = [both.append(clone_op(op, copies)) for op in originals]
     for value in (value for op in twins for value in op.writes):
-        value.name = names.fresh(value.name)
+        value.name = names.fresh(f"{value.name}{COPY}")
     for number, ops in enumerate((originals, twins)):
         for op in ops:
             op.cluster = number
@@ -268,10 +269,11 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=registry.MODELS.names())
     parser.add_argument("--rounds", type=int, default=12)
     options = parser.parse_args()
+    messages = measure_messages(find_backend("torch"), rounds=20)
     rows = []
     for name in options.models:
         print(name, file=sys.stderr)
-        rows.append(reproduce(name, options.rounds))
+        rows.append(reproduce(name, options.rounds, messages))
         parts = {
             "measured": measured_table(rows),
             "summary": summary(rows),

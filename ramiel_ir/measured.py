@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from ramiel_ir.costs import AnalyticCosts, MessageCosts, MicrosecondCosts
 from ramiel_ir.errors import UsageError
-from ramiel_ir.ir import Graph, Op
+from ramiel_ir.ir import COPY, Graph, Op
 
 FORMAT_VERSION = 4
 
@@ -35,7 +35,7 @@ class MeasuredCosts(MicrosecondCosts):
     model: AnalyticCosts = field(default_factory=AnalyticCosts)
 
     def estimate_op(self, op: Op, threads: int) -> float:
-        known = self.ops.get(op.label.removeprefix("%"))
+        known = self._find(op)
         if known is None:
             return self.scale * self.model.estimate_op(op, threads)
         alone, together = known
@@ -46,7 +46,12 @@ class MeasuredCosts(MicrosecondCosts):
 
     def known(self, graph: Graph) -> int:
         """How many ops of the graph were measured."""
-        return sum(op.label.removeprefix("%") in self.ops for op in graph.ops)
+        return sum(self._find(op) is not None for op in graph.ops)
+
+    def _find(self, op: Op) -> tuple[float, float] | None:
+        """What was measured of the op, or of the one that it is a copy of."""
+        name = op.label.removeprefix("%")
+        return self.ops.get(name) or self.ops.get(name.partition(COPY)[0])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile as JSON."""

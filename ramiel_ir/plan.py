@@ -335,7 +335,8 @@ def simulate(plan: Plan, costs: Costs) -> Timeline:
         if step is None:
             raise PlanError(f"the plan has a cycle: worker {worker} waits for ever")
         rows[worker].append(playback.play(worker, step))
-    return Timeline(tuple(map(tuple, rows)), costs.request(len(plan.workers), plan.graph.inputs))
+    inputs = plan.graph.inputs * plan.samples
+    return Timeline(tuple(map(tuple, rows)), costs.request(len(plan.workers), inputs))
 
 
 def sequential_time(graph: Graph, costs: Costs, threads: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from ramiel_ir.ir import Graph, Names, Op, Value, clone_op
+from ramiel_ir.ir import COPY, Graph, Names, Op, Value, clone_op
 from ramiel_ir.pipeline import Context, No, Pass
 from ramiel_passes.schedule import Schedule
 
@@ -93,7 +93,7 @@ def _clone_into(op: Op, cluster: int, graph: Graph, names: Names, copies: dict[V
     copy = clone_op(op, copies)
     copy.cluster = cluster
     for value in copy.writes:
-        value.name = names.fresh(value.name)
+        value.name = names.fresh(f"{value.name}{COPY}")
     copy.graph = graph
     graph.ops.insert(graph.ops.index(op) + 1, copy)
     for old, new in zip(op.results, copy.results, strict=True):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ramiel_ir.ir import Graph
+from ramiel_ir.ir import COPY, Graph, Op
 from ramiel_ir.pipeline import Context, Pass
 
 
 @dataclass(frozen=True)
 class Sequential(Pass):
-    """Put every op into one cluster, in graph order: the plan that all others have to beat."""
+    """Put every op into one cluster, in graph order: the plan that all others have to beat.
+
+    Copies that `clone` made for other clusters go.
+    """
 
     name = "sequential"
 
@@ -18,4 +21,32 @@ class Sequential(Pass):
         changed = any(op.cluster != 0 for op in graph.ops)
         for op in graph.ops:
             op.cluster = 0
-        return changed
+        return _erase_copies(graph) or changed
+
+
+def _erase_copies(graph: Graph) -> bool:
+    """Let one op do what it and its copies do; whether there were any."""
+    firsts: dict[str, Op] = {}
+    before = len(graph.ops)
+    for op in list(graph.ops):
+        first = firsts.setdefault(op.label.partition(COPY)[0], op)
+        if first is op or not _is_same(first, op):
+            continue
+        for kept, gone in zip(first.writes, op.writes, strict=True):
+            if COPY in kept.name or gone.is_output:
+                kept.name, gone.name = gone.name, kept.name
+            gone.replace_all_uses(kept)
+        graph.erase(op)
+    return len(graph.ops) < before
+
+
+def _is_same(first: Op, op: Op) -> bool:
+    """Whether both compute the same: a name alone, which may be the model's own, proves nothing."""
+    return (
+        first.pure
+        and not first.regions
+        and first.qualified_kind == op.qualified_kind
+        and first.operands == op.operands
+        and first.attributes == op.attributes
+        and len(first.writes) == len(op.writes)
+    )

@@ -6,10 +6,12 @@ import pytest
 
 from ramiel_ir.errors import ModelError
 from ramiel_ir.ir import Graph, Op, Value
-from ramiel_ir.laws import verify
+from ramiel_ir.laws import difference, verify
+from ramiel_ir.measured import MeasuredCosts
 from ramiel_ir.pipeline import Context, No
 from ramiel_ir.plan import make_plan, simulate
 from ramiel_passes.clone import Clone
+from ramiel_passes.sequential import Sequential
 from tests.test_plan import Table, shown
 
 
@@ -36,7 +38,7 @@ def test_a_cheap_op_is_computed_twice_instead_of_sent() -> None:
     assert Clone(growth=1.0).run(graph, Context(costs)) is True
     verify(graph)
     assert makespan(graph, costs) == 2
-    assert shown(make_plan(graph)) == [["a", "b"], ["a_1", "c"]]
+    assert shown(make_plan(graph)) == [["a", "b"], ["a.copy", "c"]]
 
 
 def test_an_op_dearer_than_its_message_stays() -> None:
@@ -87,7 +89,7 @@ def test_an_op_whose_only_readers_are_elsewhere_moves() -> None:
     for op, cluster in zip(graph.ops, (0, 0, 1), strict=True):
         op.cluster = cluster
     assert Clone(growth=0.4).run(graph, Context(Table(edge=5)))
-    assert shown(make_plan(graph)) == [["b"], ["a_1", "c"]]
+    assert shown(make_plan(graph)) == [["b"], ["a.copy", "c"]]
 
 
 def test_chains_of_cheap_ops_move_together() -> None:
@@ -99,7 +101,7 @@ def test_chains_of_cheap_ops_move_together() -> None:
     for op, cluster in zip(graph.ops, (0, 0, 0, 1), strict=True):
         op.cluster = cluster
     assert Clone(growth=1.0).run(graph, Context(Table(edge=5)))
-    assert shown(make_plan(graph)) == [["a", "b", "c"], ["a_1", "b_1", "d"]]
+    assert shown(make_plan(graph)) == [["a", "b", "c"], ["a.copy", "b.copy", "d"]]
 
 
 def test_a_capture_reads_the_clone() -> None:
@@ -116,7 +118,7 @@ def test_a_capture_reads_the_clone() -> None:
         each.cluster = cluster
     assert Clone(growth=1.0).run(graph, Context(Table(edge=5)))
     verify(graph)
-    assert [value.name for value in op.captures] == ["a_1"]
+    assert [value.name for value in op.captures] == ["a.copy"]
     assert make_plan(graph).messages == ()
 
 
@@ -134,3 +136,41 @@ def test_an_op_with_uses_cannot_be_erased() -> None:
     graph = fork()
     with pytest.raises(ModelError, match="%a = Relu cannot be erased: %a still has uses"):
         graph.erase(graph.ops[0])
+
+
+def test_a_copy_costs_what_was_measured_of_the_op() -> None:
+    graph = fork()
+    Clone(growth=1.0).run(graph, Context(Table(edge=5)))
+    costs = MeasuredCosts("torch", {"a": (8.0, 5.0)})
+    assert [costs.op(op) for op in graph.ops[:2]] == [8.0, 8.0]
+    assert [costs.known(graph), len(graph.ops)] == [2, 4]
+
+
+def test_one_worker_needs_no_copies() -> None:
+    graph = fork()
+    Sequential().run(plain := graph.clone(), Context())
+    Clone(growth=1.0).run(graph, Context(Table(edge=5)))
+    assert Sequential().run(graph, Context())
+    verify(graph)
+    assert difference(graph, plain) is None
+    assert not Sequential().run(graph, Context())
+
+
+def test_an_output_keeps_its_name_when_its_copy_comes_first() -> None:
+    graph = fork()
+    graph.set_outputs([*graph.outputs, graph.ops[0].results[0]])
+    Clone(growth=1.0).run(graph, Context(Table(edge=5)))
+    a, copy, *others = graph.ops
+    graph.reorder([copy, a, *others])
+    Sequential().run(graph, Context())
+    verify(graph)
+    assert [op.label for op in graph.ops] == ["%a", "%b", "%c"]
+    assert [value.name for value in graph.outputs] == ["b", "c", "a"]
+
+
+def test_a_name_alone_makes_no_copy() -> None:
+    graph = Graph("names", [Value("x")], opsets={"": 21})
+    a = graph.add("Relu", graph.inputs, "a")
+    graph.set_outputs([a, graph.add("Neg", graph.inputs, "a.copy")])
+    assert Sequential().run(graph, Context())
+    assert [op.kind for op in graph.ops] == ["Relu", "Neg"]

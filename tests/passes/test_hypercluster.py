@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 from ramiel_ir.compare import Reference, check
+from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.driver import make_context, plan_model, read
 from ramiel_ir.inputs import random_inputs as draw
 from ramiel_ir.interpret import interpret
@@ -144,6 +145,13 @@ def chain_of_one() -> Graph:
     for op in graph.ops:
         op.cluster = 0
     return graph
+
+
+def test_a_request_hands_over_the_inputs_of_every_sample() -> None:
+    graph = random_graph(0)
+    costs = AnalyticCosts(messages=MessageCosts(input=10.0))
+    one, three = (simulate(make_plan(graph, samples=n), costs).request for n in (1, 3))
+    assert three - one == pytest.approx(20 * len(graph.inputs), rel=0.01)
 
 
 def test_it_declines_with_a_reason() -> None:
