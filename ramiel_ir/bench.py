@@ -18,7 +18,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -203,13 +203,16 @@ class _Process:
 
     def ask(self, seconds: float) -> dict[str, Any]:
         """Run for about so long; latencies and CPU seconds per inference."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
             self.process.stdin.write(f"{seconds}\n")
             self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for what it says next; at first, that one inference is done."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
         if not line:
             self.close()
             tail = self.log.read_text(errors="replace").strip().splitlines()[-1:]
@@ -251,7 +254,7 @@ def measure(
             start = time.perf_counter()
             processes[index] = _Process(contestant, model, given)
             stack.callback(processes[index].close)
-            _ask(found[index], processes, index, 0.0)  # start and warm up, one at a time
+            _ask(found[index], processes, index)
             found[index].start = time.perf_counter() - start
             progress()
         for _ in range(rounds):
@@ -266,10 +269,12 @@ def measure(
 
 
 def _ask(
-    row: Measurement, processes: dict[int, _Process], index: int, seconds: float
+    row: Measurement, processes: dict[int, _Process], index: int, seconds: float | None = None
 ) -> dict[str, Any] | None:
+    """The answer of a process, to a question or, without one, the first; None when it failed."""
+    process = processes[index]
     try:
-        return processes[index].ask(seconds)
+        return process.answer() if seconds is None else process.ask(seconds)
     except RamielError as error:
         row.failure = str(error)
         del processes[index]
@@ -389,12 +394,15 @@ def sequential_plans(graph: Graph, context: Context) -> dict[str, Compilation]:
 @contextmanager
 def emitted(plans: Mapping[str, Compilation]) -> Iterator[list[Contestant]]:
     """A contestant for each plan: its artifact is there for as long as the context is open."""
+    # A parallel plan computes some ops twice, which a bound must not count.
+    plain = {done.backend.name: done.graph for done in plans.values() if done.plan.is_sequential}
     with tempfile.TemporaryDirectory() as scratch:
         contestants = []
         for number, (name, done) in enumerate(plans.items()):
             folder = Path(scratch) / f"{done.backend.name}_{number}"
             write_artifact(done.plan, done.timeline, done.backend, folder)
-            least = work(done.graph, done.context.costs, done.plan.threads)
+            graph = plain.get(done.backend.name, done.graph)
+            least = work(graph, done.context.costs, done.plan.threads)
             bound = done.timeline.request + least.bound(len(done.plan.workers))
             predicted = done.timeline.latency
             contestants.append(

@@ -1,8 +1,8 @@
 """The process of one contestant of a benchmark: `python -m ramiel_ir.contestant MODEL INPUTS SPEC`.
 
-Reads a number of seconds per line, runs inferences for about so long (at least one) after a few
-that are not counted where there is time for them, and answers with one line of JSON: latencies, CPU
-seconds per inference and memory, children included.
+Answers with a line of JSON when the first inference is done. Then it reads a number of seconds per
+line, runs inferences for about so long, at least one, after at least one that is not counted, and
+answers with latencies, CPU seconds per inference and memory, children included.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ramiel_ir import registry
 from ramiel_ir.artifact import load
@@ -73,12 +73,14 @@ def main() -> None:
     # The benchmark pickled them itself, a moment ago and for this process.
     inputs = pickle.loads(given.read_bytes())
     run = _start(spec, model, inputs)
-    for _ in range(3):
-        run()
+    run()
+    _answer(answers, {})
     latencies: list[float] = []
     for line in sys.stdin:
-        # While others ran, caches went cold: what fits into a fifth of the time is not counted.
+        # While others ran, caches went cold: the first inference is not counted, nor are those for
+        # which there is time in a fifth of the turn.
         end = time.perf_counter() + float(line) / 5 - min(latencies, default=0.0)
+        run()
         while time.perf_counter() < end:
             run()
         latencies = []
@@ -89,9 +91,12 @@ def main() -> None:
             run()
             latencies.append(time.perf_counter() - start)
         used = (_cpu_seconds() - cpu) / len(latencies)
-        answer = {"latencies": latencies, "cpu": used, "memory": _memory()}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        _answer(answers, {"latencies": latencies, "cpu": used, "memory": _memory()})
+
+
+def _answer(answers: TextIO, answer: dict[str, Any]) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
 
 
 if __name__ == "__main__":

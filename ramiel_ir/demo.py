@@ -43,6 +43,8 @@ class Showing:
     merged: int
     parallelism: float
     plan: Compilation
+    plain: Graph
+    """What is to be computed, before the plan computes some ops twice."""
     gated: bool
     comparison: Comparison
     alone: Measurement
@@ -53,8 +55,8 @@ class Showing:
     def bound(self) -> float:
         """The greatest speedup any plan on as many workers can have over one thread."""
         context = self.plan.context
-        least = work(self.plan.graph, context.costs, context.threads).bound(context.workers)
-        return work(self.plan.graph, context.costs).work / least
+        least = work(self.plain, context.costs, context.threads).bound(context.workers)
+        return work(self.plain, context.costs).work / least
 
 
 def show(
@@ -82,7 +84,7 @@ def show(
         inputs = random_inputs(graph)
         reference = Reference(graph)
         expected = reference.run(inputs)
-        parts: list[tuple[Compilation, bool, Comparison, list[Contestant]]] = []
+        parts: list[tuple[list[Compilation], Comparison, list[Contestant]]] = []
         for plans in of_each(backends, partial(_plans, graph, workers, costs)):
             contestants = []
             for title, done in zip(("one-thread", "sequential", "parallel"), plans, strict=False):
@@ -91,24 +93,25 @@ def show(
                 contestants.append(Contestant(folder.name, os.fspath(folder)))
                 progress()
             comparison = check(plans[2], reference, [inputs], [expected])
-            parts.append((plans[2], plans[3].plan.is_sequential, comparison, contestants))
-        everyone = [contestant for part in parts for contestant in part[3]]
+            parts.append((plans, comparison, contestants))
+        everyone = [contestant for part in parts for contestant in part[2]]
         measured = iter(measure(everyone, graph, inputs, rounds=rounds, progress=progress))
-        for done, gated, comparison, contestants in parts:
-            manager = PassManager.parse("cluster", done.context)
-            manager.run(plain := done.graph.clone())
-            before = len(plain.clusters)
-            PassManager.parse("merge", done.context).run(plain)
+        for (alone, _, done, gated), comparison, contestants in parts:
+            clustered = alone.graph.clone()
+            PassManager.parse("cluster", done.context).run(clustered)
+            before = len(clustered.clusters)
+            PassManager.parse("merge", done.context).run(clustered)
             found.append(
                 Showing(
                     stem,
                     done.backend.name,
                     Path(contestants[2].folder),
                     before,
-                    len(plain.clusters),
-                    work(done.graph, done.context.costs).parallelism,
+                    len(clustered.clusters),
+                    work(alone.graph, done.context.costs).parallelism,
                     done,
-                    gated,
+                    alone.graph,
+                    gated.plan.is_sequential,
                     comparison,
                     *(next(measured) for _ in contestants),
                 )

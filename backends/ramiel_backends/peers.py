@@ -154,7 +154,8 @@ def _emission(model: Path, weight: Callable[[Any], Any]) -> Callable[..., dict[s
     from ramiel_backends.runtime.weights import Weights
     from ramiel_ir import driver
 
-    folder = Path(tempfile.mkdtemp()) / "emitted"
+    # Beside the model, whose folder goes when everything is measured.
+    folder = Path(tempfile.mkdtemp(dir=model.parent)) / "emitted"
     done = driver.compile(model, folder, backend="torch", passes="fold,dce,sequential", workers=1)
     names = [value.name for value in done.graph.inputs]
     sys.path.insert(0, str(folder))
