@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import onnx
@@ -18,8 +19,12 @@ from ramiel_ir.errors import ModelError, UnsupportedOpError, UsageError
 Shapes = Mapping[str, Sequence[int | str]]
 """Shapes to give to inputs, by input name."""
 
+_Identity = tuple[str, str, str]
+"""Domain, name and overload: what a node says of the function that it calls."""
+
 NEWEST_OPSET = defs.onnx_opset_version()
 _LARGE = 1024  # bytes; shape inference needs to look at smaller constants only
+_MOST_NODES = 1_000_000  # after inlining: many times what the largest models have
 
 
 def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
@@ -56,6 +61,7 @@ def prepare(model: onnx.ModelProto, input_shapes: Shapes) -> onnx.ModelProto:
     _check_versions(model)
     _refuse_duplicates(model.graph, set())
     if model.functions:
+        _check_functions(model)
         try:
             model = onnx.inliner.inline_local_functions(_with_defaults(model))
         except Exception as error:
@@ -67,6 +73,64 @@ def prepare(model: onnx.ModelProto, input_shapes: Shapes) -> onnx.ModelProto:
             light = onnx.shape_inference.infer_shapes(light, data_prop=True)
         restore(light)
     return light
+
+
+def _check_functions(model: onnx.ModelProto) -> None:
+    """Raise where inlining would not end, or where its result would not fit into memory."""
+    functions = {_identity(f.domain, f.name, f.overload): f for f in model.functions}
+    calls = {key: _called(function) for key, function in functions.items()}
+    try:
+        order = [key for key in TopologicalSorter(calls).static_order() if key in functions]
+    except CycleError as error:
+        path = " -> ".join(repr(name) for _, name, _ in reversed(error.args[1]))
+        raise ModelError(
+            f"a function of the model calls itself: {path}",
+            hint="ONNX has no recursion; export the model with a Loop",
+        ) from None
+    sizes: dict[_Identity, int] = {}
+    for key in order:
+        function = functions[key]
+        defaults = sum(_size(g.node, sizes) for g in _regions(function.attribute_proto))
+        sizes[key] = _size(function.node, sizes) * (1 + defaults)
+        _check_size(sizes[key], f"the function {function.name!r}")
+    _check_size(_size(model.graph.node, sizes), "the model")
+
+
+def _identity(domain: str, name: str, overload: str) -> _Identity:
+    return ("" if domain == "ai.onnx" else domain, name, overload)
+
+
+def _called(function: onnx.FunctionProto) -> list[_Identity]:
+    """What the nodes of a function call, be it a function or an op, and those of its defaults."""
+    defaults = (region.node for region in _regions(function.attribute_proto))
+    nodes = _nodes(function.node, *defaults)
+    return [_identity(node.domain, node.op_type, node.overload) for node in nodes]
+
+
+def _size(nodes: Iterable[onnx.NodeProto], sizes: Mapping[_Identity, int]) -> int:
+    """No fewer nodes than there are when functions of these sizes are inlined.
+
+    A function may read a graph that its call gives it as often as it has references, which count
+    as nodes for that reason.
+    """
+    total = 0
+    for node in nodes:
+        given = sum(_size(region.node, sizes) for region in _regions(node.attribute))
+        called = sizes.get(_identity(node.domain, node.op_type, node.overload))
+        if called is None:
+            references = sum(bool(attribute.ref_attr_name) for attribute in node.attribute)
+            total += 1 + references + given
+        else:
+            total += called * (1 + given)
+    return total
+
+
+def _check_size(nodes: int, what: str) -> None:
+    if nodes > _MOST_NODES:
+        raise ModelError(
+            f"{what} has more than {_MOST_NODES} nodes when its functions are inlined",
+            hint="functions that call each other often multiply; export the model without them",
+        )
 
 
 def _with_defaults(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -88,9 +152,14 @@ def _nodes(*lists: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     """The nodes, and those of their regions."""
     for node in itertools.chain(*lists):
         yield node
-        for attribute in node.attribute:
-            regions = [attribute.g] if attribute.HasField("g") else attribute.graphs
-            yield from _nodes(*(region.node for region in regions))
+        yield from _nodes(*(region.node for region in _regions(node.attribute)))
+
+
+def _regions(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.GraphProto]:
+    for attribute in attributes:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def _check_versions(model: onnx.ModelProto) -> None:

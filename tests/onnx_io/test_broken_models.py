@@ -126,6 +126,95 @@ def test_a_broken_model_is_refused_by_one_clear_error(
         read_onnx(broken())
 
 
+def _calls(bodies: dict[str, list[onnx.NodeProto]]) -> onnx.ModelProto:
+    """y = last(x), where `last` is the last of these functions from a to b."""
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid("my", 1)]
+    proto = model([_call(list(bodies)[-1], "x", "y")], opsets={"": 21, "my": 1})
+    for name, nodes in bodies.items():
+        proto.functions.append(helper.make_function("my", name, ["a"], ["b"], nodes, imports))
+    return proto
+
+
+def _call(name: str, x: str, y: str, **attributes: Any) -> onnx.NodeProto:
+    return node(name, x, y, domain="my", **attributes)
+
+
+def _branch(only: onnx.NodeProto) -> onnx.GraphProto:
+    return helper.make_graph([only], "branch", [], [value(only.output[0])])
+
+
+def _calls_in_a_branch() -> onnx.ModelProto:
+    flag = node("Constant", "", "c", value=numpy_helper.from_array(np.array(True)))
+    branch = _branch(_call("f", "a", "q"))
+    return _calls({"f": [flag, node("If", "c", "b", then_branch=branch, else_branch=branch)]})
+
+
+def _calls_in_a_default() -> onnx.ModelProto:
+    proto = _calls({"f": [node("Relu", "a", "b")]})
+    default = helper.make_attribute("body", _branch(_call("f", "x", "q")))
+    proto.functions[0].attribute_proto.append(default)
+    return proto
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda: _calls({"f": [_call("f", "a", "b")]}), "'f' -> 'f'"),
+        (
+            lambda: _calls({"f": [_call("g", "a", "b")], "g": [_call("f", "a", "b")]}),
+            "calls itself: '(f' -> 'g' -> 'f|g' -> 'f' -> 'g)'",
+        ),
+        (_calls_in_a_branch, "'f' -> 'f'"),
+        (_calls_in_a_default, "'f' -> 'f'"),
+    ],
+)
+def test_functions_that_call_themselves_are_refused(
+    broken: Callable[[], onnx.ModelProto], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        read_onnx(broken())
+
+
+def _doubling() -> onnx.ModelProto:
+    """40 functions, each of which calls the one before twice."""
+    bodies = {"f0": [node("Relu", "a", "b")]}
+    for index in range(40):
+        twice = [_call(f"f{index}", "a", "h"), _call(f"f{index}", "h", "b")]
+        bodies[f"f{index + 1}"] = twice
+    return _calls(bodies)
+
+
+def _given_graphs() -> onnx.ModelProto:
+    """Calls of a function that reads the graph it is given twice, each in the one before."""
+    read = node("If", "c", "b")
+    for branch in ("then_branch", "else_branch"):
+        read.attribute.add(name=branch, type=onnx.AttributeProto.GRAPH, ref_attr_name="body")
+    flag = node("Constant", "", "c", value=numpy_helper.from_array(np.array(True)))
+    proto = _calls({"f": [flag, read]})
+    proto.functions[0].attribute.append("body")
+    body = _branch(node("Relu", "x", "q"))
+    for index in range(25):
+        body = _branch(_call("f", "x", f"q{index}", body=body))
+    proto.graph.node[0].attribute.append(helper.make_attribute("body", body))
+    return proto
+
+
+@pytest.mark.parametrize("made", [_doubling, _given_graphs])
+def test_functions_that_multiply_are_refused(made: Callable[[], onnx.ModelProto]) -> None:
+    with pytest.raises(ModelError, match="has more than 1000000 nodes when its functions are"):
+        read_onnx(made())
+
+
+def test_an_overload_may_call_another_one() -> None:
+    proto = _calls({"f": [node("Relu", "a", "b")]})
+    imports = proto.functions[0].opset_import
+    call = _call("f", "a", "b")
+    call.overload = "plain"
+    proto.functions[0].overload = "plain"
+    proto.functions.append(helper.make_function("my", "f", ["a"], ["b"], [call], imports))
+    assert [op.kind for op in read_onnx(proto).ops] == ["Relu"]
+
+
 _EYE = numpy_helper.from_array(np.eye(2, dtype=np.float32), "e")
 _COUNT = numpy_helper.from_array(np.ones(2, np.int64), "n")
 
