@@ -27,6 +27,16 @@ from ramiel_ir.onnx_schema import check_schemas
 from ramiel_ir.onnx_writer import ABSENT_KEY, ATTRIBUTE_TYPES, CLUSTER_KEY, COUNTED_RESULTS
 
 _KINDS = {type: kind for kind, type in ATTRIBUTE_TYPES.items()}
+_DIGITS = 18  # of a cluster: any such number fits into 64 bits
+_CONSTANTS = {
+    "value": onnx_ir.AttributeType.TENSOR,
+    "value_int": onnx_ir.AttributeType.INT,
+    "value_ints": onnx_ir.AttributeType.INTS,
+    "value_float": onnx_ir.AttributeType.FLOAT,
+    "value_floats": onnx_ir.AttributeType.FLOATS,
+    "value_string": onnx_ir.AttributeType.STRING,
+    "value_strings": onnx_ir.AttributeType.STRINGS,
+}
 
 
 @collector_paused()
@@ -152,6 +162,8 @@ class _Reader:
         ]
         operands = [value and self.use(value, label) for value in node.inputs]
         cluster = node.metadata_props.get(CLUSTER_KEY, "")
+        if cluster.isdecimal() and len(cluster) > _DIGITS:
+            raise ModelError(f"{label}: the metadata {CLUSTER_KEY!r} is too large a number")
         graph.append(
             Op(
                 node.op_type,
@@ -185,13 +197,20 @@ class _Reader:
         return Attribute(kind, convert(value))
 
     def constant(self, node: onnx_ir.Node) -> Tensor:
-        label = f"the Constant {node.outputs[0].name!r}"
+        label = f"the Constant {next((value.name for value in node.outputs), node.name)!r}"
+        if len(node.outputs) != 1:
+            raise ModelError(f"{label} has {len(node.outputs) or 'no'} results, not one")
         if len(node.attributes) != 1:
             raise ModelError(f"{label} has {len(node.attributes) or 'no'} values, not one")
         (attribute,) = node.attributes.values()
         name, value = attribute.name, attribute.value
         if attribute.is_ref():
             raise ModelError(f"{label}: attribute {name!r} refers to a function's parameter")
+        if name not in _CONSTANTS:
+            raise ModelError(f"{label} has the unknown attribute {name!r}")
+        if attribute.type is not _CONSTANTS[name]:
+            wanted = _CONSTANTS[name].name
+            raise ModelError(f"{label}: {name!r} is of type {attribute.type.name}, not {wanted}")
         if name == "value":
             return self.tensor(value)
         if name in ("value_string", "value_strings"):
@@ -199,8 +218,6 @@ class _Reader:
             array = np.empty(len(items), object)
             array[:] = [_text(item) for item in items]
             return Tensor.of(array.reshape(()) if name == "value_string" else array)
-        if name not in ("value_int", "value_ints", "value_float", "value_floats"):
-            raise ModelError(f"{label} has the unknown attribute {name!r}")
         dtype = np.int64 if "int" in name else np.float32
         return Tensor.of(np.asarray(value, dtype))
 
@@ -210,6 +227,8 @@ class _Reader:
         if any(int(dim) < 0 for dim in tensor.shape):
             raise ModelError(f"the weight {tensor.name!r} has a negative dimension: [{dims}]")
         if isinstance(tensor, onnx_ir.ExternalTensor):
+            if type.element is DType.STRING:
+                raise ModelError(f"the data of {tensor.name!r} is in another file: strings may not")
             tensor = self.contain(tensor)
         elif not _fits(tensor):
             raise ModelError(f"the data of {tensor.name!r} does not fill its shape, [{dims}]")
@@ -234,13 +253,19 @@ class _Reader:
                 f"the data of {tensor.name!r} is in another file, and the model has no folder",
                 hint="pass the model as a path, or allow a folder with --allow-external",
             )
-        path = ((self.folder or self.allowed[0]) / location).resolve()
+        try:
+            path = ((self.folder or self.allowed[0]) / location).resolve()
+            is_file = path.is_file()
+        except (OSError, RuntimeError, ValueError):  # too long, links in a circle, a null byte
+            raise ModelError(
+                f"the data of {tensor.name!r} is missing: {location[:200]!r} cannot be a file"
+            ) from None
         if not any(path.is_relative_to(folder) for folder in self.allowed):
             raise ModelError(
                 f"the data of {tensor.name!r} lies outside the model's folder, in {location!r}",
                 hint="allow its folder with --allow-external DIR",
             )
-        if not path.is_file():
+        if not is_file:
             raise ModelError(f"the data of {tensor.name!r} is missing: no file {location!r}")
         length = tensor.nbytes if tensor.length is None else tensor.length
         if length < tensor.nbytes or path.stat().st_size < (tensor.offset or 0) + length:
@@ -324,7 +349,7 @@ def _dims(shape: onnx_ir.Shape | None) -> tuple[Dim, ...] | None:
         if isinstance(dim, int):
             dims.append(dim if dim >= 0 else None)
         else:
-            dims.append(str(dim.value) if dim.value is not None else None)
+            dims.append(str(dim.value) if dim.value else None)  # "" names no symbol
     return tuple(dims)
 
 

@@ -35,8 +35,13 @@ def check_schemas(graph: Graph) -> None:
     """Raise `ModelError` that names the op unless every op is as its schema says.
 
     Attributes: those that there are, of their types, and all that must be given. Operands and
-    results: their number, and the element types of operands.
+    results: their number, and the element types of operands. Versions of op sets: that there is
+    such a number, since no op would be judged without it.
     """
+    for domain, version in graph.opsets.items():
+        if not (0 if domain else 1) <= version < 2**31:
+            name = domain or "ai.onnx"
+            raise ModelError(f"no op set has the version {version}, as that of {name!r} has here")
     for op in graph.walk():
         schema = _schema(op.kind, op.domain, graph.opsets.get(op.domain, 1))
         if schema is not None:

@@ -278,6 +278,11 @@ def test_ir_that_does_not_parse_points_at_the_place(run: Cli) -> None:
     refuses(run("opt", "-", stdin=b"graph \xff"), FAILED, "stdin:1:")
 
 
+def test_ir_of_no_version_that_exists_is_refused(run: Cli) -> None:
+    text = b"graph @main(%x: f32[2]) opset 9999999999 { %y = Relu(%x) : f32[2] return %y }"
+    refuses(run("opt", "-", stdin=text), FAILED, "no op set has the version 9999999999")
+
+
 def test_debug_shows_the_traceback(run: Cli, tmp_path: Path) -> None:
     done = python("-m", "ramiel_ir", "--debug", "opt", str(tmp_path / "missing.onnx"))
     assert done.returncode == FAILED

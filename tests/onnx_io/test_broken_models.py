@@ -60,6 +60,21 @@ def _weight(**fields: Any) -> Callable[[], onnx.ModelProto]:
     return lambda: model([node("Add", "x w", "y")], weights=[weight])
 
 
+def _constant(**attribute: Any) -> Callable[[], onnx.ModelProto]:
+    constant = node("Constant", "", "y")
+    constant.attribute.add(**attribute)
+    return lambda: model([constant])
+
+
+def _cluster(text: str) -> onnx.ModelProto:
+    relu = node("Relu", "x", "y")
+    relu.metadata_props.add(key="ramiel.cluster", value=text)
+    return model([relu])
+
+
+_A = onnx.AttributeProto
+
+
 @pytest.mark.parametrize(
     ("broken", "error", "message"),
     [
@@ -117,6 +132,43 @@ def _weight(**fields: Any) -> Callable[[], onnx.ModelProto]:
             ModelError,
             "the Constant 'y' has",
         ),
+        (
+            lambda: model([node("Constant", "", "", value_int=1, name="c")]),
+            ModelError,
+            "the Constant 'c' has no results, not one",
+        ),
+        (
+            lambda: model([node("Constant", "", "y z", value_int=1)]),
+            ModelError,
+            "the Constant 'y' has 2 results, not one",
+        ),
+        (
+            _constant(name="value", type=_A.INT, i=3),
+            ModelError,
+            "the Constant 'y': 'value' is of type INT, not TENSOR",
+        ),
+        (_constant(name="value", i=3), ModelError, "'value' is of type UNDEFINED, not TENSOR"),
+        (
+            _constant(name="value_int", type=_A.STRING, s=b"a"),
+            ModelError,
+            "'value_int' is of type STRING, not INT",
+        ),
+        (
+            _constant(name="value_strings", type=_A.INTS, ints=[1]),
+            ModelError,
+            "'value_strings' is of type INTS, not STRINGS",
+        ),
+        (
+            lambda: _cluster("9" * 5000),
+            ModelError,
+            "Relu 'y': the metadata 'ramiel.cluster' is too large a number",
+        ),
+        (
+            lambda: model([node("Op", "x", "y", domain="a")], opsets={"": 21, "a": 2**40}),
+            ModelError,
+            "no op set has the version 1099511627776, as that of 'a' has here",
+        ),
+        (lambda: model([node("Relu", "x", "y")], opsets={"": 0}), ModelError, "the version 0"),
     ],
 )
 def test_a_broken_model_is_refused_by_one_clear_error(

@@ -116,6 +116,22 @@ def test_external_data_that_is_missing_or_short_is_refused(tmp_path: Path) -> No
         read_onnx(path)
 
 
+@pytest.mark.parametrize("location", ["a\0b", "a" * 5000, "loop"])
+def test_a_location_that_no_file_can_have_is_refused(tmp_path: Path, location: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ModelError, match="the data of 'w' is missing"):
+        read_onnx(external(tmp_path, location))
+
+
+def test_strings_in_another_file_are_refused(tmp_path: Path) -> None:
+    path = external(tmp_path, "w.bin")
+    proto = onnx.load(path, load_external_data=False)
+    proto.graph.initializer[0].data_type = TensorProto.STRING
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match="the data of 'w' is in another file: strings may not"):
+        read_onnx(path)
+
+
 @pytest.mark.parametrize(("offset", "length"), [(0, 4), (0, -8), (-4, 8), (2**70, 8)])
 def test_a_place_that_does_not_fit_is_refused(tmp_path: Path, offset: int, length: int) -> None:
     path = external(tmp_path, "w.bin", offset=offset, length=length)

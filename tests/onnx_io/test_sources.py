@@ -99,3 +99,9 @@ def test_input_shapes_replace_symbols_everywhere() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             read_onnx(proto, input_shapes=shapes)
+
+
+def test_a_dimension_without_a_name_is_unknown_and_equal_to_no_other() -> None:
+    proto = model([node("Relu", "x", "y")], [value("x", F32, ["", ""])], [value("y", F32, None)])
+    (x,) = read_onnx(proto).inputs
+    assert x.type == Type(DType.F32, (None, None))
