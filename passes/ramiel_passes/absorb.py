@@ -19,7 +19,8 @@ class Absorb(Pass):
     At inference a batch normalisation is a scale and a shift per channel, and a convolution is
     linear: scaling its output channels is scaling its kernels. With s = scale / √(variance + ε),
     the kernels become s · W and the bias s · (b − mean) + shift. The op and a walk over memory are
-    gone; numbers change by rounding only. Floats of 32 and 64 bits, constant operands.
+    gone; numbers change by rounding only. Floats of 32 and 64 bits, constant operands, of one
+    number per channel.
     """
 
     name = "absorb"
@@ -47,13 +48,21 @@ def _absorber(op: Op) -> Op | None:
         return None
     if source is None or len(source.uses) != 1 or conv.cluster != op.cluster:
         return None
-    constants = [*op.operands[1:], conv.operand(1)] + [conv.operand(2)] * (len(conv.operands) > 2)
-    return conv if all(map(_is_constant, constants)) else None
+    vectors = [_constant(value) for value in (*conv.operands[2:], *op.operands[1:])]
+    kernels = _constant(conv.operand(1))
+    if kernels is None or not kernels.shape:
+        return None
+    channels = kernels.shape[:1]
+    fit = all(vector is not None and vector.shape == channels for vector in vectors)
+    return conv if fit else None
 
 
-def _is_constant(value: Value | None) -> bool:
+def _constant(value: Value | None) -> Tensor | None:
+    """The floats that the value always is, None where it may vary or is something else."""
     weight = None if value is None else value.weight
-    return weight is not None and not weight.is_detached and weight.dtype.text in _FLOATS
+    if weight is None or weight.is_detached or weight.dtype.text not in _FLOATS:
+        return None
+    return weight
 
 
 def _data(value: Value | None) -> Array:
