@@ -78,6 +78,9 @@ Backends = Annotated[str, typer.Option(help="Backends, separated by commas.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random inputs.")]
 
 
+_DIGITS = 18  # of a dimension: any such number fits into 64 bits
+
+
 def printable(text: object, *, lines: bool = False) -> str:
     """`text` with control characters spelt out: a model's names must not steer the terminal.
 
@@ -91,8 +94,11 @@ def printable(text: object, *, lines: bool = False) -> str:
 
 def parse_size(text: str) -> int | str:
     """A dimension: a number, or else the name of a symbol."""
-    if text.startswith("-"):
-        raise UsageError(f"{text!r} is no dimension", hint="give a number, or a name for any size")
+    if text.startswith("-") or (text.isdecimal() and len(text) > _DIGITS):
+        raise UsageError(
+            f"{text!r} is no dimension",
+            hint=f"give a number of up to {_DIGITS} digits, or a name for any size",
+        )
     return int(text) if text.isdecimal() else text
 
 

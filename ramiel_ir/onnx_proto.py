@@ -246,10 +246,16 @@ def _fix_shapes(graph: onnx.GraphProto, shapes: Shapes) -> None:
                 f"input {name!r} has rank {len(tensor.shape.dim)}, the shape given has {len(dims)}"
             )
         for dim, size in zip(tensor.shape.dim, dims, strict=True):
+            if isinstance(size, int) and not 0 <= size < 2**63:
+                raise UsageError(f"{size} is no dimension of an input, as {name!r} is given it")
             if dim.HasField("dim_value") and dim.dim_value != size:
                 raise UsageError(f"input {name!r} has {dim.dim_value} where {size!r} is given")
-            if dim.dim_param:
-                symbols[dim.dim_param] = size
+            if dim.dim_param and symbols.setdefault(dim.dim_param, size) != size:
+                raise UsageError(
+                    f"input {name!r} is given {size!r} for {dim.dim_param!r}, which is given as "
+                    f"{symbols[dim.dim_param]!r} elsewhere",
+                    hint="dimensions of one name are equal",
+                )
             _set(dim, size)
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:

@@ -148,6 +148,10 @@ USAGE_ERRORS = {
     "shape of no input": (["opt", "fork.onnx", "--input-shape=z:1"], "no input 'z'"),
     "shape of other rank": (["opt", "fork.onnx", "--input-shape=x:1"], "rank 2"),
     "shape that contradicts": (["opt", "fork.onnx", "--input-shape=x:2,4"], "'x'"),
+    "shape of too many digits": (
+        ["opt", "fork.onnx", f"--input-shape=x:{9 * 10**18},4"],
+        "'9000000000000000000' is no dimension",
+    ),
     "shape without name": (["opt", "fork.onnx", "--input-shape=1,4"], "NAME:VALUES"),
     "range of three": (["compare", "fork.onnx", "--input-range=x:0,1,2"], "NAME:LO,HI"),
     "range in words": (["compare", "fork.onnx", "--input-range=x:low,high"], "NAME:LO,HI"),

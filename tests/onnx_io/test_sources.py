@@ -96,6 +96,8 @@ def test_input_shapes_replace_symbols_everywhere() -> None:
         ({"q": [1]}, "no input 'q'; there are: x, z"),
         ({"x": [5]}, "input 'x' has rank 2"),
         ({"x": [5, 4]}, "input 'x' has 3 where 4 is given"),
+        ({"x": [5, 3], "z": [6, 3]}, "'z' is given 6 for 'N', which is given as 5 elsewhere"),
+        ({"x": [2**63, 3]}, "9223372036854775808 is no dimension"),
     ):
         with pytest.raises(UsageError, match=message):
             read_onnx(proto, input_shapes=shapes)
