@@ -150,7 +150,9 @@ def read_model(model: str, shapes: list[str] | None, external: list[Path] | None
             raise UsageError("the shapes of IR are fixed; give them when reading the model")
         text = data.decode(errors="replace")
         return ir_file.parse_with_weights(text, Path(), what="stdin")
-    return driver.read(parse_model(data, "stdin"), input_shapes=parse_shapes(shapes))
+    return driver.read(
+        parse_model(data, "stdin"), input_shapes=parse_shapes(shapes), allow_external=external or ()
+    )
 
 
 def model_inputs(

@@ -11,6 +11,7 @@ from ramiel_ir.parser import parse_graph
 from ramiel_ir.printer import print_graph
 from tests.cli.calls import (
     DONE,
+    FAILED,
     QUICK,
     USAGE,
     Cli,
@@ -34,6 +35,15 @@ def test_opt_reads_ir_and_onnx_from_stdin(run: Cli) -> None:
     from_text = run("opt", "-", stdin=from_bytes.out.encode())
     assert from_text.out == from_bytes.out
     assert run("opt", "-", stdin=b"// a comment\n" + from_bytes.out.encode()).code == DONE
+
+
+def test_a_model_from_stdin_reads_its_data_in_folders_that_are_named(run: Cli) -> None:
+    made = fork()
+    onnx.save(made, "apart.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    data = Path("apart.onnx").read_bytes()
+    refuses(run("opt", "-", stdin=data), FAILED, "hint: ", "--allow-external")
+    allowed = run("opt", "-", "--allow-external=.", stdin=data)
+    assert (allowed.code, allowed.out) == (DONE, run("opt", "fork.onnx").out)
 
 
 def test_opt_writes_ir_with_its_weights(run: Cli) -> None:
