@@ -70,7 +70,7 @@ class _Printable(logging.Formatter):
 
 
 def main() -> None:
-    """The console script: run the command, turn typed errors into one line and an exit code."""
+    """The console script: run the command, turn errors into one line and an exit code."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Printable("%(levelname)s: %(message)s"))
     logging.basicConfig(handlers=[handler])
@@ -91,6 +91,13 @@ def main() -> None:
         if _debug:
             raise
         print(f"error: {printable(error)}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:  # a defect of ours, or of what we call
+        if _debug:
+            raise
+        message = " ".join(str(error).split())
+        print(f"error: {type(error).__name__}: {printable(message)}", file=sys.stderr)
+        print("hint: this is unexpected; --debug, before the command, shows where", file=sys.stderr)
         sys.exit(1)
 
 

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from ramiel_ir import driver
 from ramiel_ir.parser import parse_graph
 from tests.cli.calls import (
     DONE,
@@ -285,6 +286,19 @@ def test_ir_that_does_not_parse_points_at_the_place(run: Cli) -> None:
 def test_ir_of_no_version_that_exists_is_refused(run: Cli) -> None:
     text = b"graph @main(%x: f32[2]) opset 9999999999 { %y = Relu(%x) : f32[2] return %y }"
     refuses(run("opt", "-", stdin=text), FAILED, "no op set has the version 9999999999")
+
+
+def test_what_nobody_expected_is_one_line_unless_debugged(
+    run: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("never\n\x1bheard")
+
+    monkeypatch.setattr(driver, "read", read)
+    said = "error: ZeroDivisionError: never \\x1bheard\nhint: "
+    refuses(run("opt", "fork.onnx"), FAILED, said, "--debug")
+    with pytest.raises(ZeroDivisionError):
+        run("--debug", "opt", "fork.onnx")
 
 
 def test_debug_shows_the_traceback(run: Cli, tmp_path: Path) -> None:
