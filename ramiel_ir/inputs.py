@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import sys
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -101,7 +103,8 @@ def random_inputs(graph: Graph, *, seed: int = 0, ranges: Ranges | None = None) 
 
     Values come from `ranges`, else from the model's metadata, else: normal floats, integers of 0
     and 1, both truth values. Raises `UnsupportedOpError` for inputs of which no example can be
-    made, `UsageError` for ranges of other inputs and for those that hold no value.
+    made, `UsageError` for ranges of other inputs, for those that hold no value, and for inputs
+    that do not fit into memory.
     """
     _refuse_unknown(graph, ranges or {})
     rng = np.random.default_rng(seed)
@@ -150,7 +153,17 @@ def _random(
     if unknown:
         _log.warning("input %r: dimensions %s are taken as 1", name, ", ".join(map(str, unknown)))
     shape = [dim if isinstance(dim, int) else 1 for dim in type.shape]
-    return _random_array(type.element, shape, rng, limits)
+    size = 8 * math.prod(max(dim, 1) for dim in shape)  # bytes: numbers of 64 bits are drawn
+    try:
+        if size > sys.maxsize:
+            raise MemoryError  # numpy calls it a ValueError
+        return _random_array(type.element, shape, rng, limits)
+    except MemoryError:
+        raise UsageError(
+            f"the input {name!r}, {print_type(type)}, does not fit into memory: "
+            f"it takes {size / 2**30:.3g} GiB to draw",
+            hint="give a smaller shape with --input-shape, where it is not fixed, or --inputs",
+        ) from None
 
 
 def _random_array(

@@ -301,6 +301,16 @@ def test_what_nobody_expected_is_one_line_unless_debugged(
         run("--debug", "opt", "fork.onnx")
 
 
+def test_inputs_that_no_memory_holds(run: Cli) -> None:
+    for dims, gigabytes in (((10**6, 10**6, 1000), "7.45e+06"), ((10**9,) * 3, "7.45e+18")):
+        made = model([helper.make_node("Relu", ["x"], ["y"])])
+        for value in (*made.graph.input, *made.graph.output):
+            value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, dims))
+        onnx.save(made, "large.onnx")
+        said = f"the input 'x', f32[{','.join(map(str, dims))}], does not fit into memory: "
+        refuses(run("compare", "large.onnx", QUICK), USAGE, said, f"takes {gigabytes} GiB")
+
+
 def test_debug_shows_the_traceback(run: Cli, tmp_path: Path) -> None:
     done = python("-m", "ramiel_ir", "--debug", "opt", str(tmp_path / "missing.onnx"))
     assert done.returncode == FAILED
