@@ -258,7 +258,7 @@ class _Reader:
             is_file = path.is_file()
         except (OSError, RuntimeError, ValueError):  # too long, links in a circle, a null byte
             raise ModelError(
-                f"the data of {tensor.name!r} is missing: {location[:200]!r} cannot be a file"
+                f"the data of {tensor.name!r} is missing: {location[:200]!r} cannot be reached"
             ) from None
         if not any(path.is_relative_to(folder) for folder in self.allowed):
             raise ModelError(
