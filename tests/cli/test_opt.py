@@ -61,6 +61,10 @@ def test_opt_writes_onnx_that_keeps_clusters(run: Cli) -> None:
     assert run("opt", "clustered.onnx").out == run("opt", "--passes=cluster", "fork.onnx").out
 
 
+def test_opt_names_the_folder_that_is_not_there(run: Cli) -> None:
+    refuses(run("opt", "fork.onnx", "-o", "no/x.onnx"), FAILED, "there is no folder 'no'")
+
+
 def test_opt_prints_ir_after_passes_on_stderr(run: Cli) -> None:
     plain = run("opt", "--passes=cluster,merge", "fork.onnx").out
     one = run("opt", "--passes=cluster,merge", "--print-ir-after=cluster", "fork.onnx")

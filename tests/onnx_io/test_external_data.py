@@ -10,8 +10,9 @@ import onnx.backend.test
 import pytest
 from onnx import TensorProto, helper
 
+from ramiel_ir import onnx_writer
 from ramiel_ir.errors import ModelError
-from ramiel_ir.ir import Graph
+from ramiel_ir.ir import Graph, Tensor
 from ramiel_ir.laws import difference
 from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.onnx_writer import write_onnx
@@ -171,6 +172,51 @@ def test_a_small_model_takes_its_weights_into_its_file(
     write_onnx(graph, tmp_path / "out.onnx")
     assert difference(graph, read_onnx(tmp_path / "out.onnx")) is None
     assert not (tmp_path / "out.onnx.data").exists()
+
+
+def large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model with its weights beside it, written as if they were of more than 1 GiB."""
+    monkeypatch.setattr(onnx_writer, "_EMBEDDED_BYTES", 0)
+    weights = [
+        onnx.numpy_helper.from_array(np.full(100, number, np.float32), name)
+        for number, name in ((1, "v"), (2, "w"))
+    ]
+    nodes = [node("Add", "x v", "s"), node("Add", "s w", "y")]
+    path = folder / "m.onnx"
+    onnx_writer.save_model(model(nodes, weights=weights), path)
+    return path
+
+
+def test_a_model_may_replace_the_file_that_its_weights_are_read_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = large(tmp_path, monkeypatch)
+    graph = read_onnx(path)
+    write_onnx(graph, path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
+    again = read_onnx(path)
+    assert difference(graph, again) is None
+    assert [value.weight.array[0] for value in again.weights if value.weight] == [1, 2]
+
+
+@pytest.mark.parametrize("embedded", [0, 1 << 30])
+def test_a_model_that_cannot_be_written_leaves_the_files_that_were_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded: int
+) -> None:
+    path = large(tmp_path, monkeypatch)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def fail(proto: onnx.ModelProto, path: Path, **options: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    graph = read_onnx(path)
+    graph.weights[0].weight = Tensor.of(np.zeros(100, np.float32))
+    monkeypatch.setattr(onnx_writer, "_EMBEDDED_BYTES", embedded)
+    monkeypatch.setattr(onnx, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_onnx(graph, path)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def external_with_data(folder: Path) -> Path:
