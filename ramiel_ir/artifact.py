@@ -84,6 +84,12 @@ def write_artifact(
 def refuse_existing(folder: str | os.PathLike[str], force: bool) -> None:
     """Raise the error of `write_artifact` where it would refuse the folder."""
     target = Path(folder)
+    here = Path.cwd()
+    if target.resolve() in (here, *here.parents):
+        raise UsageError(
+            f"{str(target)!r} is the current folder or holds it; an artifact needs its own",
+            hint="give the name of a new folder",
+        )
     refuse_unwritable(next(parent for parent in target.absolute().parents if parent.exists()))
     if not target.exists():
         return

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramiel_ir import registry
-from ramiel_ir.artifact import write_artifact
+from ramiel_ir.artifact import refuse_existing, write_artifact
 from ramiel_ir.backend import Backend, find_backend
 from ramiel_ir.calibrate import calibrated_costs
 from ramiel_ir.costs import AnalyticCosts, Costs, StaticCosts
@@ -166,7 +166,8 @@ def plan_model(
     """Everything up to the verified plan: read, prepare, graph passes, plan, plan passes."""
     emitter = find_backend(backend)
     context = context or make_context(backend=backend)
-    manager = PassManager.parse(passes or default_pipeline(context.workers), context)
+    pipeline = default_pipeline(context.workers) if passes is None else passes
+    manager = PassManager.parse(pipeline, context)
     graph = emitter.prepare(read(source, **reading), context)
     emitter.check(graph)
     manager.run(graph)
@@ -199,10 +200,12 @@ def compile(
     """Turn a model into an artifact in `folder`.
 
     `reading` are options of `read`: `example_inputs`, `input_shapes`, `allow_external`. `passes`
-    is a pipeline string; `workers` defaults to the usable cores, `threads` (of each worker) to
-    cores // workers; `costs` to the analytic model. Nothing is written unless everything worked.
+    is a pipeline string (an empty one runs no passes); `workers` defaults to the usable cores,
+    `threads` (of each worker) to cores // workers; `costs` to the analytic model. Nothing is
+    written unless everything worked.
     Raises `ModelError`, `UnsupportedOpError`, `PipelineError`, `PlanError` or `UsageError`.
     """
+    refuse_existing(folder, force)  # before all the work
     context = make_context(workers=workers, threads=threads, costs=costs, backend=backend)
     done = plan_model(source, backend=backend, passes=passes, context=context, **reading)
     write_artifact(done.plan, done.timeline, done.backend, folder, force=force)

@@ -50,6 +50,14 @@ def test_compile_says_why_there_is_one_worker(run: Cli) -> None:
     assert float(millis) == pytest.approx(float(micros) / 1e3, abs=0.006)
 
 
+def test_an_empty_pipeline_has_no_passes(run: Cli) -> None:
+    done = run("compile", "fork.onnx", "-o", "out", "--backend=ort", "--workers=2", "--passes=")
+    assert done.code == DONE
+    assert "on 1 worker" in done.err
+    assert "the passes leave one cluster" in done.err
+    assert run("compare", "fork.onnx", "--backends=ort", "--passes=").code == DONE
+
+
 def test_compile_reads_stdin_and_ir(run: Cli) -> None:
     assert run("opt", "fork.onnx", "-o", "fork.ir").code == DONE
     assert run("compile", "fork.ir", "-o", "a", "--backend=ort", QUICK).code == DONE
@@ -198,6 +206,17 @@ def test_force_replaces_artifacts_only(run: Cli) -> None:
 
     refuses(run(*compile_ort, "-o", "x.npz", "--force"), USAGE, "not a folder")
     assert np.load("x.npz")["x"].shape == X.shape
+
+
+@pytest.mark.parametrize("folder", [".", "..", "/", "../here", "new/.."])
+def test_the_current_folder_is_no_place_for_an_artifact(
+    run: Cli, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    Path("here").mkdir()
+    monkeypatch.chdir("here")
+    result = run("compile", "../fork.onnx", "--backend=ort", QUICK, "-o", folder)
+    refuses(result, USAGE, "is the current folder or holds it")
+    assert not list(Path.cwd().iterdir())
 
 
 def test_a_failure_with_force_keeps_the_old_artifact(run: Cli) -> None:
