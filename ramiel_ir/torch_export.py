@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import onnx
@@ -24,15 +25,15 @@ def export(
     """The ONNX model of a `torch.nn.Module`, by the dynamo exporter, else by tracing.
 
     `example_inputs` are positional arguments, or keyword arguments as a mapping; `dynamic_shapes`
-    is what `torch.export` takes. Raises `ModelError` with both exporters' reasons.
+    is what `torch.export` takes. What is exported is the module in eval mode, and its modes are
+    afterwards as they were. Raises `ModelError` with both exporters' reasons.
     """
     import torch
 
     arguments = () if isinstance(example_inputs, Mapping) else tuple(example_inputs)
     keywords = dict(example_inputs) if isinstance(example_inputs, Mapping) else {}
-    module = module.eval()
     reasons = []
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _in_eval_mode(module):
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
@@ -65,6 +66,18 @@ def export(
             except Exception as error:
                 reasons.append(f"tracing: {_first_line(error)}")
     raise ModelError(f"torch.onnx cannot export this module ({'; '.join(reasons)})")
+
+
+@contextmanager
+def _in_eval_mode(module: Any) -> Iterator[None]:
+    """Every part in eval mode, and then in its own again; frozen scripts have none."""
+    modes = [(part, part.training) for part in module.modules() if hasattr(part, "training")]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def _first_line(error: Exception) -> str:

@@ -122,3 +122,18 @@ def test_a_module_that_nothing_exports_is_refused_with_both_reasons():
 
     with pytest.raises(ModelError, match=r"dynamo: .*; tracing: no export of me"):
         ramiel_ir.read(Unsteady(), (torch.ones(2),))
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_an_export_leaves_the_modules_modes_as_they_were(fits):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout())
+    module.train()
+    module[0].eval()
+    inputs = (torch.ones(1, 2 if fits else 3),)
+    if fits:
+        kinds = [op.kind for op in ramiel_ir.read(module, inputs).ops]
+        assert "Dropout" not in kinds
+    else:
+        with pytest.raises(ModelError, match="cannot export"):
+            ramiel_ir.read(module, inputs)
+    assert [part.training for part in module.modules()] == [True, False, True]
