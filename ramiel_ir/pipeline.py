@@ -125,8 +125,12 @@ class PlanPass(Option):
         """The better plan; the same plan or `No` where there is none."""
 
 
+def _text(value: Any) -> str:
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
 def _spell(value: Any) -> str:
-    text = str(value).lower() if value is None or isinstance(value, bool) else str(value)
+    text = _text(value)
     return text if _PLAIN_OPTION.fullmatch(text) else json.dumps(text)
 
 
@@ -137,9 +141,9 @@ def _convert(text: str, hint: Any, fail: Callable[[str], RamielError]) -> Any:
             return None
         kind = next(arg for arg in typing.get_args(hint) if arg is not types.NoneType)
     if typing.get_origin(kind) is typing.Literal:
-        choices = typing.get_args(kind)
+        choices = {_text(choice): choice for choice in typing.get_args(kind)}
         if text in choices:
-            return text
+            return choices[text]
         raise fail(f"expected one of {', '.join(choices)}")
     if kind is bool:
         if text in ("true", "false"):

@@ -26,6 +26,7 @@ class Rename(Pass):
     loud: bool = False
     mode: Literal["fast", "slow"] = "fast"
     maybe: Literal["yes", "no"] | None = "yes"
+    level: Literal[1, 2, "all the way", False] = 1
 
     def run(self, graph: Graph, context: Context) -> bool | No:
         if graph.name == self.to:
@@ -79,6 +80,9 @@ def parse(source: str) -> list[Option]:
         (Rename(to=""), 'rename{to=""}'),
         (Rename(mode="slow", maybe=None), "rename{mode=slow,maybe=none}"),
         (Rename(maybe="no"), "rename{maybe=no}"),
+        (Rename(level=2), "rename{level=2}"),
+        (Rename(level="all the way"), 'rename{level="all the way"}'),
+        (Rename(level=False), "rename{level=false}"),
         (Threads(count=4), "threads{count=4}"),
     ],
 )
@@ -112,6 +116,7 @@ def test_pipelines_may_have_spaces_comments_and_nothing() -> None:
         ("rename{loud=yes}", "expected true or false", 12),
         ("rename{mode=medium}", "expected one of fast, slow", 12),
         ("rename{maybe=perhaps}", "expected one of yes, no", 13),
+        ("rename{level=3}", "expected one of 1, 2, all the way, false", 13),
         ("rename{times=2,times=3}", "the option 'times' is given twice", 15),
         ("threads,rename", "rename works on graphs and must come before all plan passes", 8),
         ("rename;", "expected ','", 6),
@@ -176,6 +181,21 @@ def test_registered_passes_are_found() -> None:
     assert ",".join(map(str, manager.passes)) == "fold,dce,cluster,merge{max-clusters=2},clone,gate"
     graph: Any = diamond()
     manager.run(graph)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "complaint"),
+    [
+        ("clone{growth=nan}", "clone's growth is a share of the ops, such as 0.2, not nan"),
+        ("clone{growth=inf}", "clone's growth is a share of the ops, such as 0.2, not inf"),
+        ("refine{budget=-1}", "refine's budget is a number of ops, not -1"),
+        ("refine{seconds=nan}", "refine's seconds are 0 or more, not nan"),
+        ("refine{seconds=-1}", "refine's seconds are 0 or more, not -1.0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(pipeline: str, complaint: str) -> None:
+    with pytest.raises(PipelineError, match=re.escape(complaint)):
+        PassManager.parse(pipeline)
 
 
 def test_every_registered_pass_has_a_help_text_and_prints_back() -> None:

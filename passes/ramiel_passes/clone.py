@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
+from ramiel_ir.errors import PipelineError
 from ramiel_ir.ir import COPY, Graph, Names, Op, Value, clone_op
 from ramiel_ir.pipeline import Context, No, Pass
 from ramiel_passes.schedule import Schedule
@@ -28,6 +30,12 @@ class Clone(Pass):
 
     name = "clone"
     growth: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.growth < math.inf:
+            raise PipelineError(
+                f"clone's growth is a share of the ops, such as 0.2, not {self.growth}"
+            )
 
     def run(self, graph: Graph, context: Context) -> bool | No:
         if len(graph.clusters) < 2:

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 from ramiel_ir.costs import distances, work
+from ramiel_ir.errors import PipelineError
 from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import Context, No, Pass
 from ramiel_ir.plan import make_plan, simulate
@@ -45,6 +46,12 @@ class Refine(Pass):
     budget: int = 1_500_000
     seconds: float | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.budget < 0:
+            raise PipelineError(f"refine's budget is a number of ops, not {self.budget}")
+        if self.seconds is not None and not self.seconds >= 0:
+            raise PipelineError(f"refine's seconds are 0 or more, not {self.seconds}")
 
     def run(self, graph: Graph, context: Context) -> bool | No:
         if len(graph.clusters) < 2:
