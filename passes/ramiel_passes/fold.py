@@ -14,10 +14,16 @@ from ramiel_ir.ir import Array, DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.onnx_reference import evaluate, evaluate_all
 from ramiel_ir.pipeline import Context, No, Pass
 
-# Ops whose result can be larger than what they read; they fold only when the size is known.
+# Ops that are told how large their result is, or decode it, so that it can be far larger than what
+# they read; they fold only when the size is known.
 _GROWING = frozenset(
-    ["ConstantOfShape", "Expand", "EyeLike", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"]
-)
+    [
+        "AffineGrid", "BlackmanWindow", "CenterCropPad", "Col2Im", "ConstantOfShape", "DFT",
+        "Expand", "HammingWindow", "HannWindow", "ImageDecoder", "MaxUnpool", "MelWeightMatrix",
+        "OneHot", "Pad", "Range", "Resize", "STFT", "Tile", "Upsample",
+    ]
+)  # fmt: skip
+_IN_ALL = 16  # times max-elements: while they are evaluated, all results are in memory
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class Fold(Pass):
     One sweep in graph order marks the ops that are pure and read nothing but weights and results
     of marked ops; all of them are evaluated in one go, and the results that the rest of the graph
     still reads become weights. Ops whose result has more than `max-elements` elements stay, as do
-    random and stateful ones and those that the backend wants to see. The marked ops are gone
+    those with which all results, as far as their sizes are known, would have more than 16 times as
+    many, random and stateful ones, and those that the backend wants to see. The marked ops are gone
     afterwards, and so are weights that nobody reads.
     """
 
@@ -59,14 +66,17 @@ class Fold(Pass):
             value for value in graph.weights if value.weight and not value.weight.is_detached
         }
         found: list[Op] = []
+        left = _IN_ALL * self.max_elements
         for op in graph.ops:
             if op.regions or not op.pure or (op.kind in kept and not op.domain):
                 continue
             if not all(value in known for value in op.reads):
                 continue
-            if all(self._is_small(op, value.type) for value in op.writes):
+            size = sum(value.type.count or 0 for value in op.writes if value.type is not None)
+            if size <= left and all(self._is_small(op, value.type) for value in op.writes):
                 known.update(op.writes)
                 found.append(op)
+                left -= size
         return found
 
     def _one_by_one(self, ops: list[Op]) -> dict[Value, Array]:

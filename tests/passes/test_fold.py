@@ -77,6 +77,24 @@ def test_a_growing_op_folds_only_where_its_size_is_known() -> None:
         assert bool(Fold().run(graph, Context())) == (type is not None and type.is_static)
 
 
+@pytest.mark.parametrize("kind", ["HannWindow", "HammingWindow", "BlackmanWindow"])
+def test_a_window_folds_only_where_its_size_is_known(kind: str) -> None:
+    for shape in ((8,), (None,)):
+        graph = Graph("g", opsets={"": 21})
+        size = graph.add_weight("size", Tensor.of(np.array(8, np.int64)))
+        graph.set_outputs([graph.add(kind, [size], "c", Type(DType.F32, shape))])
+        assert bool(Fold().run(graph, Context())) == (shape == (8,))
+
+
+def test_results_that_are_too_many_in_all_stay() -> None:
+    graph = Graph("many", opsets={"": 21})
+    w = graph.add_weight("w", Tensor.of(np.array([1, 2], np.float32)))
+    graph.set_outputs([graph.add("Neg", [w], f"n{index}", F32) for index in range(20)])
+    assert Fold(max_elements=2).run(graph, Context()) is True
+    verify(graph)
+    assert names(graph)[1] == ["n16", "n17", "n18", "n19"]
+
+
 @pytest.mark.parametrize("kind", ["RandomNormalLike", "RandomUniformLike", "Bernoulli"])
 def test_random_ops_stay(kind: str) -> None:
     graph = constants()
