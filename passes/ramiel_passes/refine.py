@@ -22,6 +22,7 @@ _AT_MESSAGES = 0.7  # how often a change starts at a message
 _REORDER = 0.3  # how often a change that does not is one of priority
 _LOOKS = 50  # random ops that are looked at to find a message
 _TRIALS_PER_OP = 50
+_EVERY_CREW = 8  # up to so many workers every number of them starts once, then powers of two
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ class Refine(Pass):
     that makes things worse is kept with a probability that falls to zero (simulated annealing,
     Kirkpatrick et al. 1983), and the best state of all is what remains.
 
-    Deterministic for a `seed`. `budget` is how many ops may be played in all, so that large graphs
-    get fewer trials, and small ones several runs of them; `seconds` bounds the time besides, and
-    what it cuts off depends on the machine. The result is never worse than the input, by
-    simulation.
+    Deterministic for a `seed`. `budget` is how many ops may be played in all after the starts, so
+    that large graphs get fewer trials, and small ones several runs of them; `seconds` bounds the
+    time of both, and what it cuts off depends on the machine. The result is never worse than the
+    input, by simulation.
     """
 
     name = "refine"
@@ -66,10 +67,11 @@ class Refine(Pass):
         runs = min(_RUNS, self.budget // max(1, trials * len(graph.ops))) or 1
         bound = work(graph, context.costs, context.threads).bound(workers)
         deadline = math.inf if self.seconds is None else time.monotonic() + self.seconds
+        start = self._start(scheduler, home, priority, deadline)
         outcomes = []
         for run, hot in zip(range(runs), itertools.cycle(_HOT), strict=False):
             search = _Search(scheduler, priority, random.Random(f"{self.seed} {run}"))
-            outcomes.append(search.run(home, hot, trials, deadline, bound))
+            outcomes.append(search.run(start, hot, trials, deadline, bound))
         found = min(outcomes, key=lambda outcome: outcome.makespan)
 
         before = simulate(make_plan(graph, threads=context.threads), context.costs).makespan
@@ -82,6 +84,18 @@ class Refine(Pass):
         for op, cluster in zip(ops, clusters, strict=True):
             op.cluster = cluster
         return No(f"nothing better than {before:.0f} µs was found")
+
+    def _start(
+        self, scheduler: ListSchedule, home: list[int], priority: list[float], deadline: float
+    ) -> Outcome:
+        """The best of what is given and, until the deadline, of what is made from scratch."""
+        outcomes = [scheduler.play(home, priority)]
+        for crew in range(2, scheduler.workers + 1):
+            if time.monotonic() > deadline:
+                break
+            if crew <= _EVERY_CREW or crew.bit_count() == 1 or crew == scheduler.workers:
+                outcomes.append(scheduler.play(scheduler.assign(priority, crew), priority))
+        return min(outcomes, key=lambda outcome: outcome.makespan)
 
     def _apply(self, graph: Graph, found: Outcome) -> None:
         ops = graph.ops
@@ -99,15 +113,10 @@ class _Search:
         self.rng = rng
 
     def run(
-        self, home: list[int], hot: float, trials: int, deadline: float, bound: float
+        self, start: Outcome, hot: float, trials: int, deadline: float, bound: float
     ) -> Outcome:
-        """Anneal from `home` or from scratch, at first at `hot` of the makespan."""
-        given = self.scheduler.play(home, self.priority)
-        greedy = [
-            self.scheduler.play(self.scheduler.assign(self.priority, workers), self.priority)
-            for workers in range(2, self.scheduler.workers + 1)
-        ]
-        current = best = min(given, *greedy, key=lambda outcome: outcome.makespan)
+        """Anneal from `start`, at first at `hot` of the makespan."""
+        current = best = start
         hot *= best.makespan
         priority = list(self.priority)
         for trial in range(trials):

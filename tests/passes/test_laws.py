@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from ramiel_passes.fold import Fold
 from ramiel_passes.gate import Gate
 from ramiel_passes.merge import Merge
 from ramiel_passes.refine import Refine
-from ramiel_passes.schedule import ListSchedule, Schedule
+from ramiel_passes.schedule import ListSchedule, Outcome, Schedule
 from tests.strategies import (
     RandomCosts,
     examples,
@@ -226,6 +227,40 @@ def test_refine_never_raises_the_predicted_makespan() -> None:
         assert after < before if changed else after == before, f"seed {seed}"
         refined += bool(changed)
     assert refined > _DAGS // 30
+
+
+def test_refine_starts_once_with_few_numbers_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    crews: list[int] = []
+    assign = ListSchedule.assign
+
+    def count(self: ListSchedule, priority: Sequence[float], workers: int) -> list[int]:
+        crews.append(workers)
+        return assign(self, priority, workers)
+
+    monkeypatch.setattr(ListSchedule, "assign", count)
+    graph = random_dag(random.Random(0), 50)
+    for cluster, op in enumerate(graph.ops):
+        op.cluster = cluster
+    Refine(budget=250_000).run(graph, Context(Table(edge=1)))
+    assert crews == [2, 3, 4, 5, 6, 7, 8, 16, 32, len(graph.ops)]
+
+
+def test_refine_stops_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr("ramiel_passes.refine.time.monotonic", lambda: next(clock))
+    plays: list[int] = []
+    play = ListSchedule.play
+
+    def count(self: ListSchedule, home: Sequence[int], priority: Sequence[float]) -> Outcome:
+        plays.append(len(home))
+        return play(self, home, priority)
+
+    monkeypatch.setattr(ListSchedule, "play", count)
+    graph = random_dag(random.Random(0), 50)
+    for cluster, op in enumerate(graph.ops):
+        op.cluster = cluster
+    Refine(seconds=2).run(graph, Context(Table(edge=1)))
+    assert len(plays) == 3  # what is given, and two numbers of workers
 
 
 def test_refine_searches_whatever_the_number_of_threads() -> None:
