@@ -254,12 +254,21 @@ def stack_samples(outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def write_outputs(path: str | os.PathLike[str], outputs: Mapping[str, Any]) -> None:
     """Write arrays as .npz. Raises `UsageError` for values that .npz cannot hold."""
-    for name, value in outputs.items():
-        if not isinstance(value, np.ndarray) or value.dtype.kind in "OV":
-            raise UsageError(
-                f"the output {name!r} cannot be stored as .npz", hint="use the Python API for it"
-            )
+    arrays = {name: _plain(name, value) for name, value in outputs.items()}
     with zipfile.ZipFile(path, "w") as archive:
-        for name, value in outputs.items():  # savez has arguments of its own, such as `file`
+        for name, array in arrays.items():  # savez has arguments of its own, such as `file`
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, value, allow_pickle=False)
+                np.lib.format.write_array(entry, array, allow_pickle=False)
+
+
+def _plain(name: str, value: Any) -> Array:
+    """The array as .npz can hold it: texts in an array of their own type."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "O" and all(isinstance(element, str) for element in value.flat):
+            return value.astype(str)
+        if value.dtype.kind not in "OV":
+            return value
+    raise UsageError(
+        f"the output {name!r} cannot be stored as .npz",
+        hint="get it from Python: ramiel_ir.load(folder).run(inputs)",
+    )

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
+from ramiel_backends.runtime.command import _plain
+from ramiel_backends.runtime.errors import InputError
+from ramiel_ir.errors import UsageError
+from ramiel_ir.inputs import write_outputs
 from tests.cli.calls import (
     DONE,
     FAILED,
@@ -167,6 +172,28 @@ def test_samples_whose_outputs_differ_in_shape_are_a_list(run: Cli) -> None:
     program = python("out/model.py", "--inputs=many.npz", "--outputs=y.npz")
     assert program.returncode == USAGE
     assert "output 'y': .npz cannot hold its type" in program.stderr
+
+
+def test_texts_are_written_by_both_commands(run: Cli) -> None:
+    made = model([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.STRING)])
+    made.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING
+    onnx.save(made, "texts.onnx")
+    assert run("compile", "texts.onnx", "-o", "out", "--backend=ort", QUICK).code == DONE
+    assert run("run", "out", "--inputs=x.npz", "--outputs=y.npz").code == DONE
+    program = python("out/model.py", "--inputs=x.npz", "--outputs=z.npz")
+    assert program.returncode == DONE, program.stderr
+    assert np.load("y.npz")["y"].tolist() == [["0.5", "-1", "2", "-0.25"]]
+    np.testing.assert_array_equal(np.load("z.npz")["y"], np.load("y.npz")["y"])
+
+
+@pytest.mark.parametrize("array", [np.array([b"a"], object), np.zeros(1, ml_dtypes.bfloat16)])
+def test_what_npz_cannot_hold_is_to_be_had_from_python(array: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the output 'y' cannot be stored") as caught:
+        write_outputs(tmp_path / "y.npz", {"y": array})
+    assert "ramiel_ir.load(folder)" in str(caught.value.hint)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match=r"output 'y'.*; runtime\.load\(\)\.run\(\) gives it"):
+        _plain("y", array)
 
 
 def test_run_refuses_what_does_not_fit(run: Cli) -> None:

@@ -112,7 +112,11 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":
         if all(isinstance(element, str) for element in value.flat):
             return value.astype(str)
-        raise InputError(f"output {name!r}: .npz holds no bytes strings; use ramiel-ir run")
+        raise InputError(
+            f"output {name!r}: .npz holds no bytes strings; runtime.load().run() gives it"
+        )
     if not isinstance(value, np.ndarray) or value.dtype.kind == "V":
-        raise InputError(f"output {name!r}: .npz cannot hold its type; use ramiel-ir run")
+        raise InputError(
+            f"output {name!r}: .npz cannot hold its type; runtime.load().run() gives it"
+        )
     return value
