@@ -1,9 +1,31 @@
-"""The list of ops that the torch backend emits."""
+"""The list of ops that the torch backend emits, and rows that once went wrong."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
 from ramiel_backends.torch.backend import TorchBackend
 from ramiel_backends.torch.table import TABLE
+from ramiel_ir.errors import UnsupportedOpError
+from ramiel_ir.onnx_reader import read_onnx
+from tests.backends.torch.helpers import assert_same, check, emit, parse, reference, run
+
+Array = np.ndarray[Any, Any]
+
+
+def with_constants(model: onnx.ModelProto, **arrays: Array) -> onnx.ModelProto:
+    """The model with these inputs as weights."""
+    kept = [value for value in model.graph.input if value.name not in arrays]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in arrays.items())
+    return model
 
 
 def test_ops_lists_the_whole_table_sorted_and_the_ops_with_regions() -> None:
@@ -13,3 +35,40 @@ def test_ops_lists_the_whole_table_sorted_and_the_ops_with_regions() -> None:
     assert ops["Softmax"] == [1, 13] and ops["Scan"] == [9]
     assert "com.microsoft.FusedMatMul" in ops
     assert all(versions == sorted(set(versions)) for versions in ops.values())
+
+
+@pytest.mark.parametrize(
+    ("type", "x"),
+    [("float[n]", np.arange(4, dtype=np.float32)), ("string[4]", np.array(list("abcd"), object))],
+    ids=["dynamic", "text"],
+)
+def test_a_split_into_one_is_that_one(type: str, x: Array, tmp_path: Path) -> None:
+    whole = parse(f"g ({type} x) => ({type} y) {{ y = Split<num_outputs=1>(x) }}")
+    emit(whole, tmp_path / "even")
+    assert run(tmp_path / "even", {"x": x})["y"].tolist() == x.tolist()
+    told = parse(f"g ({type} x, int64[1] s) => ({type} y) {{ y = Split(x, s) }}")
+    emit(told, tmp_path / "told")
+    assert run(tmp_path / "told", {"x": x, "s": np.array([4])})["y"].tolist() == x.tolist()
+
+
+@pytest.mark.parametrize("value", [7, 2**53 + 1, 2**63 - 1, -(2**63)])
+def test_whole_numbers_fill_exactly(value: int, tmp_path: Path) -> None:
+    text = "g (int64[2] x, int64 c) => (int64[4] y) <int64[2] p = {1, 1}> { y = Pad(x, p, c) }"
+    x, c = np.array([1, 2]), np.array(value)
+    given = emit(parse(text), tmp_path / "given")
+    known = emit(with_constants(parse(text), c=c), tmp_path / "known")
+    assert "F.pad" not in given and ("F.pad" in known) == (value == 7)
+    for place, inputs in (("given", {"x": x, "c": c}), ("known", {"x": x})):
+        assert run(tmp_path / place, inputs)["y"].tolist() == [value, 1, 2, value]
+
+
+@pytest.mark.parametrize(
+    "numbers", [(0.1, 1.1, 0.25), (1, 1.3, 0.1), (0, 0.3, 0.1), (2, -1, -0.3), (1, 0, 0.5)]
+)
+def test_a_range_of_floats_has_as_many_as_onnxruntime_says(
+    numbers: tuple[float, ...], tmp_path: Path
+) -> None:
+    text = "g (float a, float b, float c) => (float[n] y) { y = Range(a, b, c) }"
+    inputs = dict(zip("abc", (np.array(number, np.float32) for number in numbers), strict=True))
+    check(parse(text), tmp_path / "given", inputs)
+    check(with_constants(parse(text), **inputs), tmp_path / "known", {})

@@ -55,12 +55,12 @@ def _reduce(kind: str, site: Site) -> str:
     noop = bool(site.attribute("noop_with_empty_axes", 0))
     if known and _is_direct(kind, site, axes or None) and (axes or not noop):
         keeping = ", keepdim=True" if keep else ""
+        if kind == "ReduceProd":  # torch.prod takes one axis, as a number
+            return f"torch.prod({site[0]}, {axes[0] if axes else 0}{keeping})"
         if axes and len(axes) == 1:
             text = literal(axes[0])
         else:
             text = _all(site) if not axes else literal(axes)
-        if kind == "ReduceProd":
-            return f"torch.prod({site[0]}, {text}{keeping})"
         return _DIRECT[kind].format(x=site[0], axes=text, keep=keeping)
     text = literal(axes or None) if known else site[1]
     options = {"keepdims": (keep, True), "noop": (noop, False)}

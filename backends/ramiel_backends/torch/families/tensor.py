@@ -51,7 +51,7 @@ def split(site: Site) -> str:
 def _split_operand(site: Site) -> str:
     given = site.constant(1)
     if site.has(1) and given is None:
-        return f"tensor.split({site[0]}, {site[1]}, {site.attribute('axis', 0)})"
+        return _parts(site, f"tensor.split({site[0]}, {site[1]}, {site.attribute('axis', 0)})")
     return _split(site, None if given is None else tuple(int(size) for size in given))
 
 
@@ -61,14 +61,19 @@ def _split(site: Site, given: tuple[int, ...] | None) -> str:
         extents = sizes(site, 0)
         extent = None if extents is None else extents[axis]
         if extent is None:
-            return f"tensor.split_evenly({site[0]}, {count}, {axis})"
+            return _parts(site, f"tensor.split_evenly({site[0]}, {count}, {axis})")
         part = -(-extent // count)
         given = tuple(max(0, min(part, extent - start * part)) for start in range(count))
     if not is_tensor(site):
-        return f"tensor.split({site[0]}, {literal(given)}, {axis})"
+        return _parts(site, f"tensor.split({site[0]}, {literal(given)}, {axis})")
     if len(given) == 1:
         return site[0]
     return f"torch.split({site[0]}, {literal(given)}, {axis})"
+
+
+def _parts(site: Site, expression: str) -> str:
+    """The parts; where there is one, that part itself."""
+    return expression if len(site.op.results) > 1 else f"{expression}[0]"
 
 
 # Slice --------------------------------------------------------------------------------------------
@@ -121,7 +126,7 @@ def pad_attributes(site: Site) -> str:
 @emits("Pad", since=11)
 def pad(site: Site) -> str:
     pads, axes = site.constant(1), site.constant(3)
-    value = constant_number(site, 2) if site.has(2) and is_tensor(site) else site[2]
+    value = _filling(site)
     if pads is None or (site.has(3) and axes is None):
         return _pad_anyhow(site, site[1], value)
     amounts = [int(amount) for amount in pads.reshape(-1)]
@@ -137,6 +142,16 @@ def pad(site: Site) -> str:
     return _pad(site, tuple(amounts), value)
 
 
+def _filling(site: Site) -> str:
+    """What to pad with: a number where F.pad, which takes a float, can have it exactly."""
+    if not site.has(2) or not is_tensor(site):
+        return site[2]
+    known = one_number(site.constant(2))
+    if site.dtype(0) in (DType.I64, DType.U64) and (known is None or abs(known) > 2**53):
+        return site[2]
+    return constant_number(site, 2)
+
+
 def _pad(site: Site, pads: tuple[int, ...], value: str) -> str:
     mode, rank = site.attribute("mode", "constant"), len(pads) // 2
     if not any(pads):
@@ -144,7 +159,8 @@ def _pad(site: Site, pads: tuple[int, ...], value: str) -> str:
     pairs = [(pads[axis], pads[axis + rank]) for axis in range(rank)]
     skipped = next(axis for axis, pair in enumerate(pairs) if any(pair))
     amounts = literal(tuple(amount for pair in reversed(pairs[skipped:]) for amount in pair))
-    if mode == "constant" and computable(site):
+    is_operand = site.has(2) and value == site[2]
+    if mode == "constant" and computable(site) and not is_operand:
         filled = f", value={value}" if value not in ("None", "0", "0.0") else ""
         return f"F.pad({site[0]}, {amounts}{filled})"
     if mode in ("reflect", "edge") and _torch_pads(site, pairs, skipped):
@@ -284,9 +300,9 @@ def arange(site: Site) -> str:
     known = [one_number(site.constant(index)) for index in range(3)]
     dtype = site.dtype(0)
     start, limit, delta = known
-    if None in known or dtype in (DType.F16, DType.BF16, None) or not delta:
+    if None in known or dtype not in INTEGERS or not delta:
         return f"tensor.arange({site[0]}, {site[1]}, {site[2]})"
     if start is None or limit is None or (limit - start) / delta < 0:
-        return f"torch.zeros((0,), dtype={torch_type(dtype or DType.F32)})"
+        return f"torch.zeros((0,), dtype={torch_type(dtype)})"
     numbers = ", ".join(literal(number) for number in known)
-    return f"torch.arange({numbers}, dtype={torch_type(dtype or DType.F32)})"
+    return f"torch.arange({numbers}, dtype={torch_type(dtype)})"
