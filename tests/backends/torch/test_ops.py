@@ -51,6 +51,13 @@ def test_a_split_into_one_is_that_one(type: str, x: Array, tmp_path: Path) -> No
     assert run(tmp_path / "told", {"x": x, "s": np.array([4])})["y"].tolist() == x.tolist()
 
 
+@pytest.mark.parametrize("keep", [0, 1])
+def test_the_product_of_a_vector(keep: int, tmp_path: Path) -> None:
+    shape = "[1]" if keep else ""
+    model = parse(f"g (float[4] x) => (float{shape} y) {{ y = ReduceProd<keepdims={keep}>(x) }}")
+    check(model, tmp_path, {"x": np.arange(1, 5, dtype=np.float32)})
+
+
 @pytest.mark.parametrize("value", [7, 2**53 + 1, 2**63 - 1, -(2**63)])
 def test_whole_numbers_fill_exactly(value: int, tmp_path: Path) -> None:
     text = "g (int64[2] x, int64 c) => (int64[4] y) <int64[2] p = {1, 1}> { y = Pad(x, p, c) }"
@@ -72,3 +79,15 @@ def test_a_range_of_floats_has_as_many_as_onnxruntime_says(
     inputs = dict(zip("abc", (np.array(number, np.float32) for number in numbers), strict=True))
     check(parse(text), tmp_path / "given", inputs)
     check(with_constants(parse(text), **inputs), tmp_path / "known", {})
+
+
+@pytest.mark.parametrize("type", ["uint32", "uint64"])
+def test_neighbours_beyond_the_floats_are_told_apart(type: str, tmp_path: Path) -> None:
+    model = parse(f"""g ({type}[2] x) => (int64[1] y, int64[1] z) {{
+        y = ArgMax(x)
+        z = ArgMin(x)
+    }}""")
+    emit(model, tmp_path / "a")
+    high = 2**24 if type == "uint32" else 2**53
+    found = run(tmp_path / "a", {"x": np.array([high, high + 1], type)})
+    assert found["y"].tolist() == [1] and found["z"].tolist() == [0]

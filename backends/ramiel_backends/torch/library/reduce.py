@@ -130,7 +130,8 @@ def _bound(dtype: torch.dtype, lowest: bool) -> Any:
 
 
 def _arg(function: Any, x: torch.Tensor, axis: int, keepdims: bool, last: bool) -> torch.Tensor:
-    array = (x if common.has_kernels(x) and x.dtype is not torch.bfloat16 else x.float()).numpy()
+    narrow = x.is_floating_point() and x.element_size() < 4  # numpy does not have all of these
+    array = (x.float() if narrow else x).numpy()
     found = function(np.flip(array, axis) if last else array, axis=axis, keepdims=keepdims)
     place = torch.from_numpy(np.asarray(found, dtype=np.int64))
     return x.shape[axis] - 1 - place if last else place
