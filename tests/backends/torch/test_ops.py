@@ -58,6 +58,16 @@ def test_the_product_of_a_vector(keep: int, tmp_path: Path) -> None:
     check(model, tmp_path, {"x": np.arange(1, 5, dtype=np.float32)})
 
 
+@pytest.mark.parametrize(
+    ("type", "x"), [("float16", np.array([1e-5, 2], "f2")), ("float", np.array([1e-39, 3], "f4"))]
+)
+def test_a_constant_divided_by_a_small_number_is_finite(
+    type: str, x: Array, tmp_path: Path
+) -> None:
+    model = parse(f"g ({type}[2] x, {type} c) => ({type}[2] y) {{ y = Div(c, x) }}")
+    check(with_constants(model, c=np.array(1e-3, x.dtype)), tmp_path, {"x": x})
+
+
 @pytest.mark.parametrize("value", [7, 2**53 + 1, 2**63 - 1, -(2**63)])
 def test_whole_numbers_fill_exactly(value: int, tmp_path: Path) -> None:
     text = "g (int64[2] x, int64 c) => (int64[4] y) <int64[2] p = {1, 1}> { y = Pad(x, p, c) }"
@@ -67,6 +77,18 @@ def test_whole_numbers_fill_exactly(value: int, tmp_path: Path) -> None:
     assert "F.pad" not in given and ("F.pad" in known) == (value == 7)
     for place, inputs in (("given", {"x": x, "c": c}), ("known", {"x": x})):
         assert run(tmp_path / place, inputs)["y"].tolist() == [value, 1, 2, value]
+
+
+@pytest.mark.parametrize("kind", ["Max", "Min", "Sum", "Mean"])
+def test_as_many_operands_as_one_likes(kind: str, tmp_path: Path) -> None:
+    inputs = {f"x{i}": np.array([i, 1], np.float32) for i in range(3)}
+    node = helper.make_node(kind, [f"x{i % 3}" for i in range(1200)], ["y"])
+    values = [helper.make_tensor_value_info(name, 1, [2]) for name in (*inputs, "y")]
+    graph = helper.make_graph([node], "g", values[:-1], values[-1:])
+    opsets = [helper.make_opsetid("", 21)]
+    model = helper.make_model(graph, ir_version=10, opset_imports=opsets)
+    emit(model, tmp_path / "a")
+    assert_same(run(tmp_path / "a", inputs), reference(model, inputs))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce as fold
+from collections.abc import Callable
 
 from ramiel_backends.torch.families._calls import call
 from ramiel_backends.torch.families._types import (
@@ -65,6 +65,9 @@ def sign(site: Site) -> str:
 @emits("Div")
 def div(site: Site) -> str:
     x, y = broadcast(site)
+    if site.dtype(0) in FLOATS and x != site[0]:
+        # torch computes a number / a tensor as a product with the reciprocal, which may overflow
+        return f"torch.div({x}, {y})"
     if site.dtype(0) in FLOATS:
         return f"{x} / {y}"
     if site.dtype(0) in INTEGERS and computable(site):
@@ -110,14 +113,14 @@ def bit_shift(site: Site) -> str:
 
 @emits("Sum")
 def total(site: Site) -> str:
-    return " + ".join(site.given)
+    return _folded("({} + {})".format, site.given)
 
 
 @emits("Mean")
 def mean(site: Site) -> str:
     if len(site.given) == 1:
         return site[0]
-    return f"({' + '.join(site.given)}) / {len(site.given)}"
+    return f"{total(site)} / {len(site.given)}"
 
 
 @emits("Max")
@@ -132,7 +135,15 @@ def minimum(site: Site) -> str:
 
 def _extreme(site: Site, function: str) -> str:
     owner = "torch" if computable(site) else "arithmetic"
-    return fold(lambda x, y: f"{owner}.{function}({x}, {y})", site.given)
+    return _folded(f"{owner}.{function}({{}}, {{}})".format, site.given)
+
+
+def _folded(join: Callable[[str, str], str], parts: list[str]) -> str:
+    """All parts joined in pairs, then the pairs: Python refuses to nest hundreds of calls."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = (len(parts) + 1) // 2
+    return join(_folded(join, parts[:middle]), _folded(join, parts[middle:]))
 
 
 @emits("Clip")
