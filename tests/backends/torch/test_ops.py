@@ -103,6 +103,27 @@ def test_a_range_of_floats_has_as_many_as_onnxruntime_says(
     check(with_constants(parse(text), **inputs), tmp_path / "known", {})
 
 
+def matching(pattern: str) -> onnx.ModelProto:
+    """RegexFullMatch of a vector."""
+    model = parse("g (string[n] x) => (bool[n] y) { y = RegexFullMatch(x) }")
+    model.graph.node[0].attribute.append(helper.make_attribute("pattern", pattern))
+    return model
+
+
+@pytest.mark.parametrize("pattern", [r"\w+", r"\d+", r"[a-z.]+", r"\\p", "\u00e9"])
+def test_patterns_mean_what_re2_says(pattern: str, tmp_path: Path) -> None:
+    x = np.array(["a", "\u00e9", "a.b", "\u0663", "7", "\\p"], object)
+    check(matching(pattern), tmp_path, {"x": x})
+
+
+@pytest.mark.parametrize(
+    "pattern", ["[[:alpha:]]+", r"\pL", r"\P{L}", r"a\z", r"\C", r"\Qa.\E", "(?i)\u00e9", "(a"]
+)
+def test_patterns_that_python_reads_differently_are_refused(pattern: str) -> None:
+    with pytest.raises(UnsupportedOpError, match=r"RegexFullMatch × 1 \(.*(Python|ASCII)"):
+        TorchBackend().check(read_onnx(matching(pattern)))
+
+
 @pytest.mark.parametrize("type", ["uint32", "uint64"])
 def test_neighbours_beyond_the_floats_are_told_apart(type: str, tmp_path: Path) -> None:
     model = parse(f"""g ({type}[2] x) => (int64[1] y, int64[1] z) {{

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 from ramiel_backends.torch.families._calls import call
 from ramiel_backends.torch.table import Site, emits, literal, row
 from ramiel_ir.pipeline import No
 
-row("RegexFullMatch", "text.full_match({0}, {pattern})", pattern="")
 row("StringConcat", "text.concat({0}, {1})")
+
+_NOT_PYTHON = re.compile(r"\[\[:|\\[pPzCQ]")
+"""What RE2, the language of the patterns, has and Python's `re` has not, or reads differently."""
+
+
+@emits("RegexFullMatch")
+def full_match(site: Site) -> str | No:
+    pattern = site.attribute("pattern", "")
+    if _NOT_PYTHON.search(pattern.replace(r"\\", "")):
+        return No("Python's re has neither POSIX and Unicode classes nor \\z, \\C and \\Q")
+    if re.search(r"\(\?\w*i", pattern) and not pattern.isascii():
+        return No("its pattern ignores the case of letters beyond ASCII")
+    try:
+        re.compile(pattern, re.ASCII)
+    except re.error as error:
+        return No(f"Python's re refuses its pattern: {error}")
+    return f"text.full_match({site[0]}, {literal(pattern)})"
 
 
 @emits("StringSplit")

@@ -14,7 +14,7 @@ def concat(x: Any, y: Any) -> Any:
 
 def full_match(x: Any, pattern: str) -> torch.Tensor:
     """Where a whole string matches a regular expression."""
-    wanted = re.compile(pattern)
+    wanted = re.compile(pattern, re.ASCII)  # as RE2 has it: \w, \d and the like are ASCII
     found = [wanted.fullmatch(text) is not None for text in x.reshape(-1)]
     return torch.tensor(found, dtype=torch.bool).reshape(x.shape)
 
