@@ -124,6 +124,15 @@ def test_patterns_that_python_reads_differently_are_refused(pattern: str) -> Non
         TorchBackend().check(read_onnx(matching(pattern)))
 
 
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("type", ["float", "double"])
+def test_small_vectors_are_normalized_too(type: str, p: int, tmp_path: Path) -> None:
+    text = f"y = LpNormalization<axis = 1, p = {p}>(x)"
+    model = parse(f"g ({type}[2,2] x) => ({type}[2,2] y) {{ {text} }}")
+    x = np.array([[3e-13, 4e-13], [0, 0]], "f4" if type == "float" else "f8")
+    check(model, tmp_path, {"x": x})
+
+
 @pytest.mark.parametrize("type", ["uint32", "uint64"])
 def test_neighbours_beyond_the_floats_are_told_apart(type: str, tmp_path: Path) -> None:
     model = parse(f"""g ({type}[2] x) => (int64[1] y, int64[1] z) {{

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ramiel_backends.torch.families._calls import call, every, results, sizes
 from ramiel_backends.torch.families._types import FLOATS
 from ramiel_backends.torch.table import Site, emits
-from ramiel_ir.ir import DType
 
 _EPSILON = 1e-5
 
@@ -121,8 +120,6 @@ def rms_norm(site: Site) -> str:
 @emits("LpNormalization")
 def lp_norm(site: Site) -> str:
     options = {"dim": (site.attribute("axis", -1), 1), "p": (site.attribute("p", 2), 2)}
-    if site.dtype(0) in (DType.F32, DType.F64):
-        return call("F.normalize", site[0], **options)
     return call("norm.lp_norm", site[0], **options)
 
 
