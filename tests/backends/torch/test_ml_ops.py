@@ -137,6 +137,7 @@ def _features() -> list[Example]:
             Example(f"norm_{n}", "Normalizer", {"x": np.abs(x)}, {"norm": n})
             for n in ("MAX", "L1", "L2")
         ),
+        Example("norm_signed", "Normalizer", {"x": x}, {"norm": "MAX"}),
         Example(
             "imputer",
             "Imputer",
@@ -153,6 +154,16 @@ def _features() -> list[Example]:
         Example("one_hot_text", "OneHotEncoder", {"x": text}, {"cats_strings": ["a", "d"]}),
         Example(
             "vectorizer", "FeatureVectorizer", {"a": x, "b": x[:, :2]}, {"inputdimensions": [3, 2]}
+        ),
+        *(
+            Example(
+                f"label_nan_{version}",
+                "LabelEncoder",
+                {"x": floats},
+                {"keys_floats": [0.1, nan, nan], "values_strings": ["a", "b", "c"]},
+                version=version,
+            )
+            for version in (2, 4)
         ),
         Example("label_text", "LabelEncoder", {"x": whole}, names),
         Example(

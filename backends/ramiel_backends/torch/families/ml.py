@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ramiel_backends.torch.families._calls import call, every, results
-from ramiel_backends.torch.families._types import torch_type
+from ramiel_backends.torch.families._types import FLOATS, torch_type
 from ramiel_backends.torch.table import Site, emits, literal, row
 from ramiel_ir.ir import DType, Tensor
 from ramiel_ir.pipeline import No
@@ -72,7 +72,9 @@ def _exact(value: Any) -> str:
 
 
 def _encoded(site: Site, keys: str, values: str, default: str, dtype: str) -> str:
-    return f"ml.label_encoder({site[0]}, {keys}, {values}, {default}, {dtype})"
+    # from version 4 on the key NaN is found
+    nan = (site.version >= 4 and site.dtype(0) in FLOATS, False)
+    return call("ml.label_encoder", site[0], keys, values, default, dtype, finds_nan=nan)
 
 
 def _listed(site: Site, name: str) -> tuple[str, str]:

@@ -20,14 +20,22 @@ def array_feature_extractor(x: Any, indices: torch.Tensor) -> Any:
 
 
 def label_encoder(
-    x: Any, keys: Sequence[Any], values: Sequence[Any], default: Any, dtype: torch.dtype | None
+    x: Any,
+    keys: Sequence[Any],
+    values: Sequence[Any],
+    default: Any,
+    dtype: torch.dtype | None = None,
+    *,
+    finds_nan: bool = False,
 ) -> Any:
-    """The value of each key; text where there is no `dtype`."""
+    """The value of each key; text where there is no `dtype`. The key NaN counts if `finds_nan`."""
     given = x.reshape(-1).tolist()
     single = isinstance(x, torch.Tensor) and x.dtype == torch.float32
     pairs = reversed(list(zip(keys, values, strict=True)))  # the first of equal keys counts
     table = {float(np.float32(key)) if single else key: value for key, value in pairs}
-    found = [table.get(item, default) for item in given]
+    of_nan = [value for key, value in zip(keys, values, strict=True) if finds_nan and key != key]
+    other = of_nan[0] if of_nan else default
+    found = [table.get(item, default if item == item else other) for item in given]
     if dtype is not None:
         return torch.tensor(found, dtype=dtype).reshape(tuple(x.shape))
     text = np.empty(len(found), dtype=object)
@@ -57,8 +65,10 @@ def scale(x: torch.Tensor, offset: Sequence[float], factor: Sequence[float]) -> 
 def normalize(x: torch.Tensor, norm: str) -> torch.Tensor:
     """Rows divided by their largest element, the sum of magnitudes, or their length."""
     wide = x.to(torch.float32)
-    order = {"MAX": math.inf, "L1": 1, "L2": 2}[norm]
-    length = torch.linalg.vector_norm(wide, order, -1, keepdim=True)
+    if norm == "MAX":
+        length = wide.amax(-1, keepdim=True)
+    else:
+        length = torch.linalg.vector_norm(wide, {"L1": 1, "L2": 2}[norm], -1, keepdim=True)
     return torch.where(length == 0, wide, wide / length)
 
 
