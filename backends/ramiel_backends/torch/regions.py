@@ -46,6 +46,10 @@ def reason_against(op: Op) -> str:
         slices = op.attribute("num_scan_inputs", 0)
         if len(body.inputs) != len(op.operands) or not 0 < slices <= len(op.operands):
             return "its body takes another number of values"
+        for index, value in enumerate(op.operands[-slices:]):
+            axis, rank = _listed(op, "scan_input_axes", index), _rank(value)
+            if rank is not None and not -rank <= axis < rank:
+                return f"it scans axis {axis} of an input of rank {rank}"
     elif len(body.inputs) != max(2, len(op.operands)):
         return "its body takes another number of values"
     carried = _carried(op)
@@ -280,6 +284,11 @@ class _Regions:
             empty = _empty(value.type, result.type if result is not None else None, axis)
             found.append(assign(name, full if least else f"{full} if {name} else {empty}"))
         return found
+
+
+def _rank(value: Value | None) -> int | None:
+    shape = None if value is None or value.type is None else value.type.shape
+    return None if shape is None else len(shape)
 
 
 def _listed(op: Op, name: str, index: int) -> int:

@@ -13,9 +13,10 @@ from ramiel_backends.torch import emit as emit_module
 from ramiel_backends.torch.backend import TorchBackend
 from ramiel_ir.errors import UnsupportedOpError
 from ramiel_ir.interpret import interpret
+from ramiel_ir.ir import Attribute
 from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.pipeline import Context
-from tests.backends.torch.helpers import assert_same, check, emit, parse, run
+from tests.backends.torch.helpers import assert_same, check, emit, op_of, parse, run
 
 X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
 
@@ -354,6 +355,15 @@ def test_scan_of_opset_8_is_refused() -> None:
     graph.opsets[""] = 8
     with pytest.raises(UnsupportedOpError, match=r"Scan × 1 \(Scan before opset 9"):
         TorchBackend().check(graph)
+
+
+def test_a_scan_along_an_axis_that_is_none_is_refused() -> None:
+    graph = read_onnx(scan_model((0, 0), (0, 0), (0, 0)))
+    scan = op_of(graph, "Scan")
+    for axes in ((-3, 0), (0, 2)):
+        scan.attributes["scan_input_axes"] = Attribute.of(axes)
+        with pytest.raises(UnsupportedOpError, match=r"Scan × 1 \(it scans axis"):
+            TorchBackend().check(graph)
 
 
 def test_unsupported_ops_in_regions_are_named() -> None:
