@@ -57,12 +57,14 @@ class OrtBackend(Backend):
     def emit(self, plan: Plan, timeline: Timeline, folder: Path) -> Emission:
         written = [str(path.relative_to(folder)) for path in emit_files(plan, timeline, folder)]
         returned = [value for value in aliases(plan.graph).values() if value.weight is not None]
-        weights = {value.name: value.weight for value in returned if value.weight is not None}
+        # a value's name may be one that the file keeps for itself
+        keys = {value: f"w{number}" for number, value in enumerate(returned)}
+        weights = {key: value.weight for value, key in keys.items() if value.weight is not None}
         written += write_weights(weights, folder)
         written += copy_runtime(folder)
         return Emission(
             # Between threads the GIL slows every message down; one worker has none to send.
             isolation="thread" if plan.is_sequential else "process",
-            weight_keys={value: value.name for value in returned},
+            weight_keys=keys,
             checked=tuple(written),
         )

@@ -169,14 +169,15 @@ def test_the_caller_owns_the_outputs(tmp_path: Path) -> None:
 
 def test_outputs_that_no_op_computes(tmp_path: Path) -> None:
     graph = branches(3, 4)
-    weight = graph.add_weight("w", Tensor.of(np.arange(5, dtype=np.int32)))
+    # in the file of weights that name is the header's own
+    weight = graph.add_weight("__metadata__", Tensor.of(np.arange(5, dtype=np.int32)))
     graph.set_outputs([*graph.outputs, graph.inputs[0], weight])
     inputs = random_inputs(graph)
     for clusters in (1, 2):
         found = run_once(compiled(graph.clone(), clusters, tmp_path / str(clusters)), inputs)
-        assert list(found) == ["y", "left", "x", "w"]
+        assert list(found) == ["y", "left", "x", "__metadata__"]
         assert found["x"].tolist() == inputs["x"].tolist()
-        assert found["w"].tolist() == [0, 1, 2, 3, 4]
+        assert found["__metadata__"].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_several_samples(tmp_path: Path) -> None:
