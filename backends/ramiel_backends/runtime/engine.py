@@ -90,7 +90,8 @@ class Engine(ABC):
                 for _ in range(self._in_flight):
                     threading.Thread(target=_pump, args=(tasks,), daemon=True).start()
                 self._tasks = tasks
-            ticket = self._turns.draw()  # now that nothing can fail: whoever draws has to use it
+            ticket = self._turns.draw()
+            self._turns.line_up(ticket)  # now that nothing can fail: others wait for it
             self._tasks.put(lambda: self._fulfil(future, ticket, inputs, finish))
         return future
 
@@ -118,7 +119,10 @@ class Engine(ABC):
             raise WorkerError("the model is closed")
 
     def close(self) -> None:
-        """Stop; requests in flight and submitted ones fail. Closing twice is harmless."""
+        """Stop; submitted requests fail. Closing twice is harmless.
+
+        Processes are ended, so that requests in flight fail too; threads finish theirs.
+        """
         with self._door:
             self.closed = True
             if self._tasks is not None:

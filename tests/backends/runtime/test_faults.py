@@ -122,6 +122,26 @@ def test_timeout_of_a_worker_that_does_not_stop(moody: Path) -> None:
         assert not {*first} & {*pids(model)}
 
 
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+@pytest.mark.parametrize("moment", ["draw", "take", "give"])
+def test_an_interrupt_at_the_door_blocks_nobody(
+    moody: Path, isolation: Any, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with load(moody, isolation) as model:
+        engine: Any = model._engine
+        real = getattr(engine._turns, moment)
+
+        def interrupted(*arguments: Any) -> None:
+            if moment != "give":
+                real(*arguments)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(engine._turns, moment, interrupted)
+            right(model)
+        assert right(model)
+
+
 def test_closing_while_a_request_runs(moody: Path) -> None:
     model = load(moody, "process")
     running, waiting = model.submit(mood(-3)), model.submit(mood(1))
