@@ -43,7 +43,7 @@ class _Piece:
 def join_segments(plan: Plan, costs: Costs) -> Plan:
     """The plan with fewer, longer sessions, where that is not predicted to cost time.
 
-    Joining moves receives forward and sends back; it never makes a cycle.
+    Joining moves receives forward and sends back; two that would make a cycle stay apart.
     """
     numbers = range(len(plan.workers))
     rows = [cut(steps) for steps in plan.workers]
