@@ -16,7 +16,8 @@ from typing import Any, Protocol, Self
 
 from ramiel_ir._version import VERSION
 from ramiel_ir.backend import Backend, Emission, Isolation
-from ramiel_ir.errors import ArtifactError, RamielError, UsageError
+from ramiel_ir.errors import ArtifactError, UsageError
+from ramiel_ir.files import refuse_unwritable
 from ramiel_ir.ir import DType, Type, Value
 from ramiel_ir.plan import Plan, Timeline, aliases
 
@@ -101,14 +102,6 @@ def refuse_existing(folder: str | os.PathLike[str], force: bool) -> None:
         raise UsageError(f"{str(target)!r} is not empty", hint="--force replaces an artifact")
     if not (target / _MANIFEST).is_file():
         raise UsageError(f"{str(target)!r} holds something that is no artifact; it is left alone")
-
-
-def refuse_unwritable(folder: Path) -> None:
-    """Raise a `RamielError` where no file can be made in the folder."""
-    if not folder.is_dir():
-        raise RamielError(f"there is no folder {str(folder)!r}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise RamielError(f"{str(folder)!r} cannot be written into")
 
 
 def _manifest(plan: Plan, backend: Backend, emission: Emission, folder: Path) -> dict[str, Any]:

@@ -50,8 +50,8 @@ def bench(
 ) -> None:
     """Measure the latency of our plans and of the peers, interleaved, each in its own process."""
     from ramiel_ir import bench as benching
-    from ramiel_ir.artifact import refuse_unwritable
     from ramiel_ir.driver import parse_costs
+    from ramiel_ir.files import refuse_unwritable
     from ramiel_ir.trace import chrome_trace
 
     if trace is not None:
@@ -139,7 +139,7 @@ def profile(
 ) -> None:
     """Measure µs per op and per message on this machine, for --costs."""
     from ramiel_ir import profile as profiling
-    from ramiel_ir.artifact import refuse_unwritable
+    from ramiel_ir.files import refuse_unwritable
 
     refuse_unwritable(output.parent)
     graph = read_model(model, input_shape, allow_external)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ramiel_ir.errors import ModelError
+from ramiel_ir.files import replacing
 from ramiel_ir.ir import Array, DType, Graph, Tensor, Type
 from ramiel_ir.laws import verify
 from ramiel_ir.onnx_schema import check_schemas
@@ -32,13 +33,14 @@ def sidecar(path: str | os.PathLike[str]) -> Path:
 
 
 def write_ir(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write the text, and beside it the constants that it names by digest."""
+    """Write the text, and beside it the constants that it names by digest; see `replacing`."""
     text = print_graph(graph)
     data = {tensor.digest: _pack(tensor) for tensor in _tensors(graph) if not tensor.is_detached}
     named = {digest: array for digest, array in data.items() if f"sha={digest}" in text}
-    if named:
-        save_file(named, sidecar(path))
-    Path(path).write_text(text)
+    with replacing(path) as target:
+        if named:
+            save_file(named, sidecar(target))
+        target.write_text(text)
 
 
 def read_ir(path: str | os.PathLike[str]) -> Graph:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import onnx
 import onnx.helper
 import onnx_ir
 
-from ramiel_ir.errors import RamielError
+from ramiel_ir.files import replacing
 from ramiel_ir.ir import Attribute, AttributeKind, DType, Graph, Op, Tensor, Type, Value
 
 CLUSTER_KEY = "ramiel.cluster"
@@ -70,23 +68,16 @@ def write_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
 def save_model(model: onnx.ModelProto | onnx_ir.Model, path: str | os.PathLike[str]) -> None:
     """Write a model; weights of more than 1 GiB in all go to a file beside it.
 
-    Both are written elsewhere and renamed: a failure leaves the files that are there, and the
-    model's own weights may still be in them. Raises `RamielError` where there is no such folder.
+    A failure leaves the files that are there, and the model's own weights may be in them. Raises
+    `RamielError` where there is no such folder.
     """
     if isinstance(model, onnx.ModelProto):
         model = onnx_ir.from_proto(model)
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise RamielError(f"there is no folder {str(target.parent)!r}")
     tensors = (value.const_value for value in model.graph.initializers.values())
     total = sum(tensor.nbytes for tensor in tensors if tensor is not None)
-    external = f"{target.name}.data" if total > _EMBEDDED_BYTES else None
-    with tempfile.TemporaryDirectory(prefix=".ramiel-", dir=target.parent) as scratch:
-        written = Path(scratch, target.name)
-        onnx_ir.save(model, written, external_data=external)
-        if external is not None:  # first, so that no model is ever without its data
-            written.with_name(external).replace(target.with_name(external))
-        written.replace(target)
+    with replacing(path) as target:
+        external = f"{target.name}.data" if total > _EMBEDDED_BYTES else None
+        onnx_ir.save(model, target, external_data=external)
 
 
 class _Writer:

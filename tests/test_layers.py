@@ -16,7 +16,7 @@ _CORE = _ROOT / "ramiel_ir"
 # A module imports modules of earlier lines only, wherever in the file the import stands.
 _LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version", "collector", "errors", "machine"),
-    ("registry", "lexer", "types"),
+    ("registry", "lexer", "types", "files"),
     ("ir",),
     ("laws",),
     ("parser", "costs", "onnx_proto", "onnx_schema"),

@@ -191,6 +191,7 @@ def test_registered_passes_are_found() -> None:
         ("refine{budget=-1}", "refine's budget is a number of ops, not -1"),
         ("refine{seconds=nan}", "refine's seconds are 0 or more, not nan"),
         ("refine{seconds=-1}", "refine's seconds are 0 or more, not -1.0"),
+        ("gate{margin=nan}", "gate's margin is a share, such as 0.03, not nan"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(pipeline: str, complaint: str) -> None:

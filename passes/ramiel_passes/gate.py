@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ramiel_ir.backend import find_backend
+from ramiel_ir.errors import PipelineError
 from ramiel_ir.ir import Graph
 from ramiel_ir.pipeline import Context, No, Pass, Yes
 from ramiel_ir.plan import best_sequential, make_plan, simulate
@@ -22,6 +23,10 @@ class Gate(Pass):
 
     name = "gate"
     margin: float = 0.03
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < 1:
+            raise PipelineError(f"gate's margin is a share, such as 0.03, not {self.margin}")
 
     def run(self, graph: Graph, context: Context) -> No | Yes:
         if len(graph.clusters) < 2:
