@@ -186,11 +186,16 @@ def test_innocent_requests_run_again(tmp_path: Path) -> None:
 
 
 def test_interrupted_caller(moody: Path) -> None:
-    with load(moody, "process") as model:
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-        with pytest.raises(KeyboardInterrupt):
-            model.run(mood(-6))
-        assert right(model)
+    # In the background of a shell, Ctrl-C may be ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with load(moody, "process") as model:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            with pytest.raises(KeyboardInterrupt):
+                model.run(mood(-6))
+            assert right(model)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_workers_that_cannot_start(tmp_path: Path) -> None:
