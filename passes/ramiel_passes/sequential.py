@@ -32,8 +32,11 @@ def _erase_copies(graph: Graph) -> bool:
         first = firsts.setdefault(op.label.partition(COPY)[0], op)
         if first is op or not _is_same(first, op):
             continue
-        for kept, gone in zip(first.writes, op.writes, strict=True):
-            if COPY in kept.name or gone.is_output:
+        pairs = list(zip(first.writes, op.writes, strict=True))
+        if any(kept.is_output and gone.is_output for kept, gone in pairs):
+            continue  # two outputs of the model keep their names
+        for kept, gone in pairs:
+            if gone.is_output or (COPY in kept.name and not kept.is_output):
                 kept.name, gone.name = gone.name, kept.name
             gone.replace_all_uses(kept)
         graph.erase(op)

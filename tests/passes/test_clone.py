@@ -168,6 +168,17 @@ def test_an_output_keeps_its_name_when_its_copy_comes_first() -> None:
     assert [value.name for value in graph.outputs] == ["b", "c", "a"]
 
 
+@pytest.mark.parametrize("outputs", [["a.copy"], ["a"], ["a", "a.copy"]])
+def test_a_model_that_has_such_names_keeps_those_of_its_outputs(outputs: list[str]) -> None:
+    graph = Graph("names", [Value("x")], opsets={"": 21})
+    made = {name: graph.add("Relu", graph.inputs, name) for name in ("a.copy", "a")}
+    graph.add("Add", list(made.values()), "sum")
+    graph.set_outputs([made[name] for name in outputs])
+    Sequential().run(graph, Context())
+    verify(graph)
+    assert [value.name for value in graph.outputs] == outputs
+
+
 def test_a_name_alone_makes_no_copy() -> None:
     graph = Graph("names", [Value("x")], opsets={"": 21})
     a = graph.add("Relu", graph.inputs, "a")

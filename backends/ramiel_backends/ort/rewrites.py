@@ -20,6 +20,8 @@ _BLOCK = 16
 """The blocked layout takes channels in multiples of 8 or 16, as wide as the machine's vectors."""
 _MOST_TAPS = 1024
 """Elements of a pooling window beyond which its kernels would be large weights."""
+_MOST_WINDOWS = 1 << 20
+"""Windows beyond which their shares, a number for each, would be large weights."""
 _MOST_CHANNELS_SUMMED = 31
 """The size of an LRN beyond which one op per channel of the window would be too many."""
 
@@ -52,6 +54,9 @@ def _average_pool(op: Op) -> Graph | None:
     counts = [axis.counts for axis in axes]
     if any(count.min() == 0 for count in counts):
         return None
+    equal = all((count == length).all() for length, count in zip(kernel, counts, strict=True))
+    if not equal and math.prod(map(len, counts)) > _MOST_WINDOWS:
+        return None
     result = Type(DType.F32, (type.shape[0], channels, *map(len, counts)))
     inferred = op.writes[0].type
     if inferred is not None and inferred.shape not in (None, result.shape):
@@ -70,11 +75,11 @@ def _average_pool(op: Op) -> Graph | None:
         dilations=[axis.dilation for axis in axes],
         pads=[axis.before for axis in axes] + [axis.after for axis in axes],
     )
-    factor = np.ones((), np.float64)
-    for length, count in zip(kernel, counts, strict=True):
-        factor = factor[..., None] * (length / count)
-    if (factor != 1).any():
-        factor = factor.astype(np.float32)[None, None]
+    if not equal:
+        factor = np.ones((1, 1), np.float64)
+        for length, count in zip(kernel, counts, strict=True):
+            factor = factor[..., None] * (length / count)
+        factor = factor.astype(np.float32)
         y = body.add("Mul", [y, body.add_weight("shares", Tensor.of(factor))], "means", result)
     body.set_outputs([y])
     return body
@@ -141,7 +146,7 @@ def _axis(
         windows = (-(-room // stride) if up else room // stride) + 1
         if up and (windows - 1) * stride >= size + before:
             windows -= 1  # a window must not start in the padding at the end
-    if windows < 1:
+    if not 1 <= windows <= _MOST_WINDOWS:
         return None
     after = max((windows - 1) * stride + reach - size - before, 0)
     starts = np.arange(windows) * stride - before

@@ -205,9 +205,19 @@ def test_what_makes_no_sense_is_left_to_onnx_runtime(options: dict[str, Any]) ->
     assert_left_alone(one_op("AveragePool", (1, 3, 8, 8), **options))
 
 
-def test_large_windows_take_no_memory_to_decline() -> None:
-    graph = one_op("AveragePool", (1, 3, 10_000_000), kernel_shape=[1_000_000])
-    assert_left_alone(graph)
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((1, 3, 10_000_000), {"kernel_shape": [1_000_000]}),
+        ((1, 3, 1 << 40), {"kernel_shape": [3]}),
+        ((1, 3, 4096, 4096), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+    ],
+    ids=["window", "axis", "shares"],
+)
+def test_what_would_take_large_weights_is_left_alone(
+    shape: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    assert_left_alone(one_op("AveragePool", shape, **options))
 
 
 @pytest.mark.parametrize("kind", ["AveragePool", "LRN"])
