@@ -97,10 +97,10 @@ def _gelu(erf: Op) -> _Activation | None:
 def _fused(
     kind: str, x: Value, last: Op, others: tuple[Op, ...], **options: float
 ) -> _Activation | None:
-    """None where multiplying changes the type, which a constant of a higher rank would do."""
-    (result,) = last.writes
-    if x.type is None or x.type.shape is None or x.type != result.type:
+    """None without a result, and where multiplying by a constant of more axes changes its type."""
+    if x.type is None or x.type.shape is None or [x.type] != [v.type for v in last.writes]:
         return None
+    (result,) = last.writes
     fused = Op(
         kind,
         [x],
@@ -115,6 +115,8 @@ def _fused(
 
 def _only_user(op: Op) -> Op | None:
     """The op of the same graph that reads the result of `op`, once and alone; None without one."""
+    if len(op.writes) != 1:
+        return None
     (value,) = op.writes
     if value.is_output or len(value.uses) != 1:
         return None

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from ramiel_backends.torch.backend import TorchBackend
+from ramiel_backends.torch.fusion import fuse_activations
+from ramiel_ir.ir import DType, Graph, Op, Type, Value
 from ramiel_ir.laws import verify
 from ramiel_ir.onnx_reader import read_onnx
 from ramiel_ir.pipeline import Context
@@ -93,6 +95,15 @@ def test_activations_after_each_other_and_in_regions(tmp_path: Path) -> None:
     assert [op.kind for op in graph.walk()].count("QuickGelu") == 3
     for condition in (True, False):
         check(model, tmp_path / str(condition), {**X, "c": np.array(condition)})
+
+
+def test_ops_without_results_are_no_activation() -> None:
+    graph = Graph("g", [Value("x", Type(DType.F32, (4,)))], opsets={"": 21})
+    graph.append(Op("Sigmoid", graph.inputs, [None]))
+    s = graph.add("Sigmoid", graph.inputs, "s", graph.inputs[0].type)
+    graph.append(Op("Mul", [graph.inputs[0], s], [None]))
+    fuse_activations(graph)
+    assert [op.kind for op in graph.ops] == ["Sigmoid", "Sigmoid", "Mul"]
 
 
 def test_a_constant_of_a_higher_rank_keeps_its_product() -> None:
