@@ -17,7 +17,7 @@ from .manifest import Manifest
 from .memory import ABORT, Arena, Board, Channels
 from .places import Place, may_move
 from .ports import Receiver, Sender, SharedPort, Waiter
-from .semaphore import SPIN_SECONDS, spins_for
+from .semaphore import IDLE_SECONDS, SPIN_SECONDS, spins_for
 from .source import describe
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -63,8 +63,9 @@ class Child:
         self._own = 1 + worker
         self._resident = backend.share(self._arenas[self._own])
         # Nobody posts this semaphore before a first request failed, so measuring on it is safe.
-        idle = self._board.resume[worker]
-        waiter = Waiter(spins_for(SPIN_SECONDS, idle) if wiring.fits else 0)
+        unused = self._board.resume[worker]
+        waiter = Waiter(spins_for(SPIN_SECONDS, unused) if wiring.fits else 0)
+        self._idle = Waiter(spins_for(IDLE_SECONDS, unused) if wiring.fits else 0)
         backend.start(wiring.threads[worker])
         with backend.guard():
             self._run = backend.worker(Path(task["folder"]), worker)
@@ -81,7 +82,7 @@ class Child:
         place = Place(board.places, worker) if may_move(self._wiring) else None
         request = 0
         while True:
-            start.wait()
+            self._idle.wait(start)
             slot = request % slots
             port = ports[slot]
             port.request = request
