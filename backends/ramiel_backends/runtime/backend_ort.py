@@ -13,6 +13,7 @@ import platform
 import sys
 import threading
 from collections.abc import Callable, Collection, Hashable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import onnxruntime as ort
 
 from .backend import Run
 from .backend_numpy import NumpyBackend
-from .dtypes import CODES, code_of, numpy_dtype
+from .dtypes import CODES, TABLE, code_of, numpy_dtype
 from .errors import ArtifactError
 from .layout import Layout
 from .manifest import Manifest, inside
@@ -111,7 +112,7 @@ class OrtBackend(NumpyBackend):
 
     def to_numpy(self, value: Any) -> Any:
         """An array on the tensor's memory."""
-        return super().to_numpy(_array_of(value))
+        return super().to_numpy(self._results.array(value))
 
     def share(self, arena: Arena) -> bool:
         """Sessions write results of static shape right where other processes read them."""
@@ -186,24 +187,45 @@ class Results:
 
     def __init__(self) -> None:
         self.arena: Arena | None = None
-        self._placed: dict[int, tuple[Any, int]] = {}
+        self._made: dict[int, _Result] = {}
 
     def make(self, shape: Sequence[int], name: str) -> Any:
         """A value for results of this shape, of elements of this name in dtypes.TABLE."""
+        offset = None
         if self.arena is None or name in _PACKED:
-            return ort.OrtValue.ortvalue_from_shape_and_type(shape, _ONNX_OF_NAME[name])
-        dtype = numpy_dtype(CODES[name])
-        nbytes = math.prod(shape) * dtype.itemsize
-        offset = self.arena.allocate(nbytes)
-        array = np.ndarray(shape, dtype, self.arena.memory(offset + nbytes), offset)
-        value = _ort_value_of(array)
-        self._placed[id(value)] = value, offset
+            value = ort.OrtValue.ortvalue_from_shape_and_type(shape, _ONNX_OF_NAME[name])
+        else:
+            dtype = numpy_dtype(CODES[name])
+            nbytes = math.prod(shape) * dtype.itemsize
+            offset = self.arena.allocate(nbytes)
+            array = np.ndarray(shape, dtype, self.arena.memory(offset + nbytes), offset)
+            value = _ort_value_of(array)
+        self._made[id(value)] = _Result(value, offset)
         return value
 
     def place(self, value: Any) -> int | None:
         """The offset in the arena of a value that `make` made there."""
-        found, offset = self._placed.get(id(value), (None, None))
-        return offset if found is value else None
+        made = self._made.get(id(value))
+        return None if made is None or made.value is not value else made.offset
+
+    def array(self, value: Any) -> Any:
+        """A numpy array on a value's memory; of what `make` made, the same one every time."""
+        made = self._made.get(id(value))
+        if made is None or made.value is not value:
+            return _array_of(value)
+        if made.array is None:
+            made.array = _array_of(value)
+        return made.array
+
+
+class _Result:
+    """A value that sessions write into: where it lies in the arena, and an array on its memory."""
+
+    __slots__ = ("array", "offset", "value")
+
+    def __init__(self, value: Any, offset: int | None) -> None:
+        self.value, self.offset = value, offset
+        self.array: Any = None
 
 
 class Sessions(Weights):
@@ -378,12 +400,18 @@ def _ort_value_of(value: Any) -> Any:
         return value
     if not value.flags.c_contiguous or not value.dtype.isnative:
         return _ort_value_of(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))
-    code = code_of(value.dtype)
-    names = [name for name, number in CODES.items() if number == code]
-    if not names or names[0] not in _ONNX_OF_NAME or names[0] in _PACKED:
-        raise TypeError(f"ONNX Runtime takes no array of {value.dtype}")
-    raw = value.view(f"u{value.dtype.itemsize}")
-    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, _ONNX_OF_NAME[names[0]])
+    raw, number = _raw_and_number(value.dtype)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(value.view(raw), number)
+
+
+@cache
+def _raw_and_number(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
+    """How ONNX Runtime takes elements of this type: as bare bytes, and its number in ONNX."""
+    code = code_of(dtype)
+    name = None if code is None else TABLE[code].name
+    if name not in _ONNX_OF_NAME or name in _PACKED:
+        raise TypeError(f"ONNX Runtime takes no array of {dtype}")
+    return np.dtype(f"u{dtype.itemsize}"), _ONNX_OF_NAME[name]
 
 
 def _array_of(value: Any) -> Any:
