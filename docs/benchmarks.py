@@ -11,9 +11,9 @@ from filling import fill, table
 from ramiel_ir import registry
 from ramiel_ir.backend import find_backend
 from ramiel_ir.bench import COLUMNS, bench
-from ramiel_ir.calibrate import measure_messages
 from ramiel_ir.costs import MessageCosts
 from ramiel_ir.driver import read
+from ramiel_ir.messages import measure_messages
 from ramiel_ir.profile import profile
 
 _BACKENDS = ("torch", "ort")

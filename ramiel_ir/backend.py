@@ -60,6 +60,13 @@ class Backend(ABC):
         """Median µs of each op by its first result's name, run in sequence on so many threads."""
         raise UsageError(f"the {self.name} backend cannot profile")
 
+    def segment(self, graph: Graph, inputs: Mapping[str, Any], rounds: int) -> float:
+        """µs that a segment of this graph takes beside its ops, on one thread.
+
+        A segment is what a worker computes between messages; for most backends it is but its ops.
+        """
+        return 0.0
+
     def ops(self) -> dict[str, list[int]]:
         """The ops it can emit, each with the versions from which its forms hold, sorted."""
         return {}

@@ -14,7 +14,7 @@ from ramiel_ir.costs import AnalyticCosts, MessageCosts, MicrosecondCosts
 from ramiel_ir.errors import UsageError
 from ramiel_ir.ir import COPY, Graph, Op
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ramiel_ir.backend import find_backend
-from ramiel_ir.calibrate import measure_messages, profile_in_turns
+from ramiel_ir.calibrate import profile_in_turns
 from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.driver import SIMPLIFY, make_context, read
 from ramiel_ir.errors import RamielError
 from ramiel_ir.inputs import cannot_run, example_inputs
 from ramiel_ir.machine import describe_machine, usable_cores
 from ramiel_ir.measured import MeasuredCosts
+from ramiel_ir.messages import measure_messages
 from ramiel_ir.pipeline import PassManager
 
 
@@ -29,7 +31,8 @@ def profile(
 ) -> MeasuredCosts:
     """Measure a model on this machine: ops in sequence on 1 and on all threads, and messages.
 
-    Those do not depend on the model: where they were measured before, they may be given.
+    Messages do not depend on the model: where they were measured before, they may be given. What a
+    segment takes beside its ops does, and is measured each time.
     """
     emitter = find_backend(backend)
     context = make_context(workers=2, backend=backend)
@@ -54,4 +57,6 @@ def profile(
     ]
     scale = statistics.median(ratios) if ratios else 1.0
     messages = messages or measure_messages(emitter, rounds)
+    segment = emitter.segment(graph, given, rounds) or messages.segment
+    messages = replace(messages, segment=segment)
     return MeasuredCosts(backend, ops, cores, scale, describe_machine(), messages=messages)

@@ -27,6 +27,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("interpret", "backend"),
     ("artifact",),
     ("trace",),
+    ("messages",),
     ("calibrate",),
     ("driver",),
     ("compare", "profile", "contestant"),

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ramiel_backends.ort.backend import OrtBackend
 from ramiel_backends.torch.backend import TorchBackend
 from ramiel_ir import calibrate as calibrating
+from ramiel_ir.backend import find_backend
 from ramiel_ir.bench import Contestant, Measurement, emitted, measure, ours, sequential_plans
 from ramiel_ir.compare import Deviation, Reference, Tolerance, deviation
 from ramiel_ir.costs import AnalyticCosts, MessageCosts, StaticCosts
@@ -74,6 +76,28 @@ def test_a_profile_names_every_op_and_survives_its_file(backend, tmp_path):
     again = parse_costs(str(path))
     assert isinstance(again, MeasuredCosts)
     assert again == found
+
+
+def test_a_session_costs_something_and_a_statement_nothing():
+    type = Type(DType.F32, (64,))
+    graph = Graph("chain", [Value("x", type)], opsets={"": 21})
+    value = graph.inputs[0]
+    for index in range(40):
+        value = graph.add("Neg", [value], f"v{index}", type)
+    graph.set_outputs([value])
+    inputs = {"x": np.ones(64, np.float32)}
+    assert find_backend("torch").segment(graph, inputs, 3) == 0
+    assert 0 < find_backend("ort").segment(graph, inputs, 3) < 1000
+    assert find_backend("ort").segment(branches(), random_inputs(branches()), 3) >= 0
+
+
+def test_a_profile_knows_what_segments_of_its_model_cost(monkeypatch):
+    messages = MessageCosts(fixed=7.0, segment=5.0)
+    monkeypatch.setattr(OrtBackend, "segment", lambda *_: 42.0)
+    found = profile(branches(), backend="ort", rounds=1, messages=messages)
+    assert found.messages == dataclasses.replace(messages, segment=42.0)
+    monkeypatch.setattr(OrtBackend, "segment", lambda *_: 0.0)  # too small to tell
+    assert profile(branches(), backend="ort", rounds=1, messages=messages).messages == messages
 
 
 def test_a_profile_is_for_its_backend(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ramiel_backends.ort import sessions
 from ramiel_backends.ort.emit import emit_files
 from ramiel_backends.ort.fusion import join_segments
-from ramiel_backends.ort.profile import profile
+from ramiel_backends.ort.profile import profile, session_overhead
 from ramiel_backends.ort.rewrites import rewrite
 from ramiel_backends.sources import copy_runtime
 from ramiel_backends.weights import write_weights
@@ -53,6 +53,9 @@ class OrtBackend(Backend):
         self, graph: Graph, inputs: Mapping[str, Any], threads: int, rounds: int
     ) -> dict[str, float]:
         return profile(graph, inputs, threads, rounds)
+
+    def segment(self, graph: Graph, inputs: Mapping[str, Any], rounds: int) -> float:
+        return session_overhead(graph, inputs, rounds)
 
     def emit(self, plan: Plan, timeline: Timeline, folder: Path) -> Emission:
         written = [str(path.relative_to(folder)) for path in emit_files(plan, timeline, folder)]

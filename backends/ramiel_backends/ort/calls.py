@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ramiel_backends.ort.fusion import cut
@@ -50,10 +50,10 @@ def all_stages(plan: Plan, timeline: Timeline) -> list[list[Stage]]:
         for span in row
         if isinstance(span.step, Compute)
     }
-    return [list(_stages(plan, row, micros)) for row in map(cut, plan.workers)]
+    return [list(stages(plan, row, micros)) for row in map(cut, plan.workers)]
 
 
-def _stages(plan: Plan, row: Sequence[Segment], micros: dict[Compute, float]) -> Iterator[Stage]:
+def stages(plan: Plan, row: Sequence[Segment], micros: Mapping[Compute, float]) -> Iterator[Stage]:
     """The segments of one worker; one that computes for several samples has a call for each run."""
     here = {(step.op, step.sample) for segment in row for step in segment.computes}
     messages = [plan.messages[number] for segment in row for number in segment.sends]

@@ -6,18 +6,23 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
-from ramiel_backends.runtime.backend_ort import Results, Segment
-from ramiel_ir.ir import Graph
+from ramiel_backends.ort.calls import stages
+from ramiel_backends.ort.files import ModelFiles
+from ramiel_backends.runtime import backend_ort as runtime
+from ramiel_ir.ir import Graph, Value
 from ramiel_ir.machine import rounds_of
 from ramiel_ir.onnx_writer import write_onnx
+from ramiel_ir.plan import Compute, Segment, make_plan
 
 _SUFFIX = "_kernel_time"
+_PIECE = 5
+"""Ops per session where sessions are measured."""
 
 
 def profile(graph: Graph, inputs: Mapping[str, Any], threads: int, rounds: int) -> dict[str, float]:
@@ -32,6 +37,7 @@ def profile(graph: Graph, inputs: Mapping[str, Any], threads: int, rounds: int) 
         op.name = f"op{index}"
         labels[op.name] = op.label.removeprefix("%")
     named.set_outputs(dict.fromkeys(named.outputs))
+    runtime.share_allocator()
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"
         write_onnx(named, path)
@@ -53,11 +59,57 @@ def profile(graph: Graph, inputs: Mapping[str, Any], threads: int, rounds: int) 
     return _without_overhead(medians, 1e6 * total)
 
 
+def session_overhead(graph: Graph, inputs: Mapping[str, Any], rounds: int) -> float:
+    """µs by which a session of a few ops takes longer than these ops in a session of all.
+
+    A session has to be started, and what one hands to the next lies in memory of its own, which no
+    cache holds, where the ops of one session use the same memory over and over.
+    """
+    runtime.share_allocator()
+    steps = [Compute(op) for op in graph.ops]
+    pieces = [steps[index : index + _PIECE] for index in range(0, len(steps), _PIECE)]
+    if len(pieces) < 2:
+        return 0.0
+    with tempfile.TemporaryDirectory() as scratch:
+        apart = _sequence(graph, pieces, inputs, Path(scratch) / "apart")
+        whole = _sequence(graph, [steps], inputs, Path(scratch) / "whole")
+        pairs = [(_seconds(apart), _seconds(whole)) for _ in rounds_of(2 * rounds + 2)][2:]
+    # Others who use the machine make every time longer: the least ones can be compared.
+    split, together = map(min, zip(*pairs, strict=True))
+    return max(0.0, 1e6 * (split - together) / (len(pieces) - 1))
+
+
+def _sequence(
+    graph: Graph, pieces: Sequence[Sequence[Compute]], inputs: Mapping[str, Any], folder: Path
+) -> Callable[[], None]:
+    """What runs the graph in a session for each of these pieces, one after the other."""
+    folder.mkdir()
+    row = [Segment((), tuple(piece), ()) for piece in pieces]
+    plan = make_plan(graph, threads=1)
+    calls = [call for stage in stages(plan, row, {}) for call in stage.calls]
+    results = runtime.Results()
+    with ModelFiles(folder, "weights.data") as files:
+        paths = [
+            files.write(f"{number}.onnx", call.ops, call.inputs, call.outputs)
+            for number, call in enumerate(calls)
+        ]
+    sessions = [runtime.Segment(_session(path, 1), 1, results) for path in paths]
+    values: dict[Value, Any] = {value: inputs[value.name] for value in graph.inputs}
+
+    def run() -> None:
+        for session, call in zip(sessions, calls, strict=True):
+            given = [values[value] for value in call.inputs]
+            values.update(zip(call.outputs, session(*given), strict=True))
+
+    return run
+
+
 def _session(path: Path, threads: int, profile: Path | None = None) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile is not None:
         options.enable_profiling = True
@@ -67,7 +119,7 @@ def _session(path: Path, threads: int, profile: Path | None = None) -> ort.Infer
 
 def _runner(session: ort.InferenceSession, inputs: Mapping[str, Any]) -> Callable[[], Any]:
     """What runs the session as an artifact runs it, which takes types that numpy lacks as well."""
-    segment = Segment(session, 1, Results())
+    segment = runtime.Segment(session, 1, runtime.Results())
     given = [inputs[value.name] for value in session.get_inputs()]
     return lambda: segment(*given)
 

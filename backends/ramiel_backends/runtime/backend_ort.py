@@ -249,10 +249,7 @@ class Sessions(Weights):
         self._optimized = (folder / HOST).is_file()
         self._lock = threading.Lock()
         self._sessions: dict[str, Any] = {}
-        info = ort.OrtMemoryInfo(
-            "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
-        )
-        ort.create_and_register_allocator(info, None)
+        share_allocator()
 
     def segment(self, file: str) -> Segment:
         """One place from which a segment is called; places may share a session."""
@@ -291,6 +288,14 @@ class Sessions(Weights):
             return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no class in common but this
             raise ArtifactError(f"{path} cannot be loaded: {error}") from error
+
+
+def share_allocator() -> None:
+    """Let sessions with `session.use_env_allocators` allocate from one arena."""
+    info = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    ort.create_and_register_allocator(info, None)
 
 
 class Segment:
