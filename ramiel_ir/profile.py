@@ -44,6 +44,7 @@ def profile(
     cores = usable_cores()
     try:
         alone, together = profile_in_turns(emitter, graph, given, (1, cores), rounds)
+        segment = emitter.segment(graph, given, rounds)
     except RamielError:
         raise
     except Exception as error:  # of whatever class the backend's library has for it
@@ -57,6 +58,5 @@ def profile(
     ]
     scale = statistics.median(ratios) if ratios else 1.0
     messages = messages or measure_messages(emitter, rounds)
-    segment = emitter.segment(graph, given, rounds) or messages.segment
-    messages = replace(messages, segment=segment)
+    messages = replace(messages, segment=segment or messages.segment)
     return MeasuredCosts(backend, ops, cores, scale, describe_machine(), messages=messages)

@@ -12,10 +12,10 @@ from typing import Any
 
 import onnxruntime as ort
 
-from ramiel_backends.ort.calls import stages
+from ramiel_backends.ort.calls import Call, stages
 from ramiel_backends.ort.files import ModelFiles
 from ramiel_backends.runtime import backend_ort as runtime
-from ramiel_ir.ir import Graph, Value
+from ramiel_ir.ir import Graph
 from ramiel_ir.machine import rounds_of
 from ramiel_ir.onnx_writer import write_onnx
 from ramiel_ir.plan import Compute, Segment, make_plan
@@ -71,35 +71,37 @@ def session_overhead(graph: Graph, inputs: Mapping[str, Any], rounds: int) -> fl
     if len(pieces) < 2:
         return 0.0
     with tempfile.TemporaryDirectory() as scratch:
-        apart = _sequence(graph, pieces, inputs, Path(scratch) / "apart")
-        whole = _sequence(graph, [steps], inputs, Path(scratch) / "whole")
+        with ModelFiles(Path(scratch), "weights.data") as files:
+            written = [_write(graph, row, files) for row in (pieces, [steps])]
+        apart, whole = (_sequence(calls, inputs) for calls in written)
         pairs = [(_seconds(apart), _seconds(whole)) for _ in rounds_of(2 * rounds + 2)][2:]
     # Others who use the machine make every time longer: the least ones can be compared.
     split, together = map(min, zip(*pairs, strict=True))
     return max(0.0, 1e6 * (split - together) / (len(pieces) - 1))
 
 
-def _sequence(
-    graph: Graph, pieces: Sequence[Sequence[Compute]], inputs: Mapping[str, Any], folder: Path
-) -> Callable[[], None]:
-    """What runs the graph in a session for each of these pieces, one after the other."""
-    folder.mkdir()
+def _write(
+    graph: Graph, pieces: Sequence[Sequence[Compute]], files: ModelFiles
+) -> dict[Path, Call]:
+    """A model file for each of these pieces of the graph."""
     row = [Segment((), tuple(piece), ()) for piece in pieces]
-    plan = make_plan(graph, threads=1)
-    calls = [call for stage in stages(plan, row, {}) for call in stage.calls]
+    found = stages(make_plan(graph, threads=1), row, {})
+    return {
+        files.write(f"{number}of{len(row)}.onnx", call.ops, call.inputs, call.outputs): call
+        for number, call in enumerate(call for stage in found for call in stage.calls)
+    }
+
+
+def _sequence(calls: Mapping[Path, Call], inputs: Mapping[str, Any]) -> Callable[[], None]:
+    """What runs the calls one after the other, each in its session."""
     results = runtime.Results()
-    with ModelFiles(folder, "weights.data") as files:
-        paths = [
-            files.write(f"{number}.onnx", call.ops, call.inputs, call.outputs)
-            for number, call in enumerate(calls)
-        ]
-    sessions = [runtime.Segment(_session(path, 1), 1, results) for path in paths]
-    values: dict[Value, Any] = {value: inputs[value.name] for value in graph.inputs}
+    sessions = [runtime.Segment(_session(path, 1), 1, results) for path in calls]
+    values = dict(inputs)
 
     def run() -> None:
-        for session, call in zip(sessions, calls, strict=True):
-            given = [values[value] for value in call.inputs]
-            values.update(zip(call.outputs, session(*given), strict=True))
+        for session, call in zip(sessions, calls.values(), strict=True):
+            made = session(*(values[value.name] for value in call.inputs))
+            values.update(zip((value.name for value in call.outputs), made, strict=True))
 
     return run
 
