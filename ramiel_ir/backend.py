@@ -63,7 +63,7 @@ class Backend(ABC):
     def segment(self, graph: Graph, inputs: Mapping[str, Any], rounds: int) -> float:
         """µs that a segment of this graph takes beside its ops, on one thread.
 
-        A segment is what a worker computes between messages; for most backends it is but its ops.
+        A segment is what a worker computes between messages; most backends write it op by op.
         """
         return 0.0
 

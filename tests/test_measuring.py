@@ -88,7 +88,12 @@ def test_a_session_costs_something_and_a_statement_nothing():
     inputs = {"x": np.ones(64, np.float32)}
     assert find_backend("torch").segment(graph, inputs, 3) == 0
     assert 0 < find_backend("ort").segment(graph, inputs, 3) < 1000
-    assert find_backend("ort").segment(branches(), random_inputs(branches()), 3) >= 0
+
+
+def test_a_graph_of_one_session_says_nothing_of_sessions():
+    graph = Graph("one", [Value("x", KIND)], opsets={"": 21})
+    graph.set_outputs([graph.add("Neg", graph.inputs, "y", KIND)])
+    assert find_backend("ort").segment(graph, random_inputs(graph), 3) == 0
 
 
 def test_a_profile_knows_what_segments_of_its_model_cost(monkeypatch):

@@ -27,7 +27,7 @@ class Sender:
 
 
 class Waiter:
-    """How one worker waits for messages: it spins for a while, which catches most, then blocks.
+    """How a worker waits for messages, or for requests: it spins for a while, then blocks.
 
     Spinning pays only on a core of one's own. A worker that spun in vain and meanwhile was taken
     off its core by the scheduler blocks at once for the next `REST` waits: on a busy machine that

@@ -327,6 +327,7 @@ def test_shared_memory_has_no_name(moody: Path) -> None:
 def test_idle_workers_take_no_time(moody: Path) -> None:
     with load(moody, "process") as model:
         assert right(model)
+        time.sleep(0.05)  # they look out for a next request for a fraction of a millisecond
         before = [_time(pid) for pid in pids(model)]
         time.sleep(1.0)
         assert [_time(pid) for pid in pids(model)] == before
