@@ -24,7 +24,6 @@ from .errors import ArtifactError, WorkerError, WorkerTimeout
 from .manifest import Manifest
 from .memory import ABORT
 from .places import wake_order
-from .semaphore import SPIN_SECONDS, spins_for
 from .shared import Shared
 from .turns import remaining
 
@@ -57,8 +56,6 @@ class Crew:
         self._closing = False
         self.shared = Shared(manifest)
         self._board = self.shared.board
-        fits = self._wiring.fits and self._wiring.workers > 1
-        self.spins = spins_for(SPIN_SECONDS, self._board.resume[0]) if fits else 0
         self._wake = os.eventfd(0)
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="ramiel-watcher")
         try:
@@ -91,11 +88,19 @@ class Crew:
                 if self.state == READY and slot not in self.busy:
                     # A failed request may have left tokens; nobody waits now.
                     self._board.done[slot].drain()
+                    self._deal(slot)
                     request = self.busy[slot] = Request(self, self._next, slot)
                     return request
                 if not self.changed.wait(remaining(deadline)):
                     raise WorkerTimeout("the deadline passed before the workers were free")
             return None
+
+    def _deal(self, slot: int) -> None:
+        """A ticket for each worker but one: who finds none when it is done is the last."""
+        tickets = self._board.tickets[slot]
+        tickets.drain()
+        for _ in range(self._wiring.workers - 1):
+            tickets.post()
 
     def launch(self, request: Request) -> bool:
         """Let every worker take the request, whose inputs are written; false if it is lost."""

@@ -132,6 +132,7 @@ class Board:
         self.start = [semaphore() for _ in workers]
         self.resume = [semaphore() for _ in workers]
         self.done = [semaphore() for _ in slots]
+        self.tickets = [semaphore() for _ in slots]
         self.posted = [[semaphore() for _ in wiring.messages] for _ in slots]
         self._first = self._next // 8
         self._views = [self.flags, self.places, self._all]
@@ -140,7 +141,7 @@ class Board:
     def size(wiring: Wiring, channels: int) -> int:
         """The bytes a board takes; `channels` is how many channels there are per slot."""
         slots = wiring.in_flight
-        semaphores = 2 * wiring.workers + slots * (1 + len(wiring.messages))
+        semaphores = 2 * wiring.workers + slots * (2 + len(wiring.messages))
         words = (FLAGS + wiring.workers + 7) // 8 * 8
         return words * 8 + semaphores * SIZE + slots * channels * HEADER * 8
 

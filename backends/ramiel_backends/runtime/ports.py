@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from .channel import STAMP, Reader, Writer
 from .errors import Aborted
 from .memory import ABORT
 from .semaphore import Semaphore
+from .waiting import Waiter
 
 
 class Sender:
@@ -24,38 +24,6 @@ class Sender:
         """Copy `value` into the message's slot, then say so."""
         self._write(value)
         self._post()
-
-
-class Waiter:
-    """How a worker waits for messages, or for requests: it spins for a while, then blocks.
-
-    Spinning pays only on a core of one's own. A worker that spun in vain and meanwhile was taken
-    off its core by the scheduler blocks at once for the next `REST` waits: on a busy machine that
-    makes a hand-over several times faster, since whoever sleeps is preferred when woken.
-    """
-
-    REST = 64
-
-    def __init__(self, spins: int) -> None:
-        self._spins = spins
-        self._rest = 0
-        self._evictions = 0
-
-    def wait(self, posted: Semaphore) -> None:
-        """Take a token from `posted`; when the request is aborted, there is one too.
-
-        The wait has no time limit: arming a timer and stopping it again costs a virtual machine
-        more than the wait.
-        """
-        if self._rest:
-            self._rest -= 1
-        elif self._spins:
-            if posted.spin(self._spins):
-                return
-            evictions = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
-            if evictions != self._evictions:
-                self._evictions, self._rest = evictions, self.REST
-        posted.wait()
 
 
 class Receiver:

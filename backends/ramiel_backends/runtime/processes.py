@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,10 +68,7 @@ class ProcessEngine(Engine):
             crew.leave(request)
 
     def _collect(self, request: Request, deadline: float | None) -> list[dict[str, Any]]:
-        done, spins = request.crew.shared.board.done[request.slot], 0
-        for _ in self._manifest.wiring.threads:
-            _wait(done, spins, request, deadline)
-            spins = request.crew.spins  # whoever is done leaves a core to wait on
+        _wait(request.crew.shared.board.done[request.slot], request, deadline)
         return request.crew.shared.read(request.slot, request.number)
 
     def _abandon(self, request: Request) -> None:
@@ -87,23 +83,24 @@ class ProcessEngine(Engine):
         self._finalizer()
 
 
-def _wait(done: Semaphore, spins: int, request: Request, deadline: float | None) -> None:
-    """Wait until one more worker has finished the request; a failure posts the semaphore too."""
-    finished = done.spin(spins)
-    while True:
+def _wait(done: Semaphore, request: Request, deadline: float | None) -> None:
+    """Wait until the last worker has finished the request; a failure posts the semaphore too.
+
+    The caller is not woken before: it would take a core from those that still compute.
+    """
+    finished = False
+    while not finished:
         left = remaining(deadline)
-        if not finished and left is None:
+        if left is None:
             done.wait()  # without a timer, see Waiter
             finished = True
-        elif not finished:
+        else:
             finished = done.acquire(min(left, SLICE))
         if request.failure is not None:
             failure = request.failure
             # Several callers may fail for one reason: each gets an error of its own.
             raise type(failure)(*failure.args) if isinstance(failure, WorkerError) else failure
-        if finished:
-            return
-        if deadline is not None and time.monotonic() >= deadline:
+        if not finished and left == 0:
             raise WorkerTimeout("the deadline passed while the workers computed")
 
 

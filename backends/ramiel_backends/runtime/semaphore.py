@@ -14,9 +14,6 @@ from functools import partial
 SIZE = 64
 SPIN_SECONDS = 75e-6
 """How long a wait spins before it blocks, which takes about as long as waking somebody."""
-IDLE_SECONDS = 200e-6
-"""How long a worker spins for its next request. A caller in a loop is back sooner; and cores that
-slept are slow at first, for much longer than it takes to wake them."""
 SLICE = 0.2
 """Seconds after which a blocked wait looks around (at the abort flag, at its deadline)."""
 

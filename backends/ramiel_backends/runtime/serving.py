@@ -16,9 +16,10 @@ from .errors import Aborted
 from .manifest import Manifest
 from .memory import ABORT, Arena, Board, Channels
 from .places import Place, may_move
-from .ports import Receiver, Sender, SharedPort, Waiter
-from .semaphore import IDLE_SECONDS, SPIN_SECONDS, spins_for
+from .ports import Receiver, Sender, SharedPort
+from .semaphore import SPIN_SECONDS, spins_for
 from .source import describe
+from .waiting import Idle, Waiter
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -65,7 +66,6 @@ class Child:
         # Nobody posts this semaphore before a first request failed, so measuring on it is safe.
         unused = self._board.resume[worker]
         waiter = Waiter(spins_for(SPIN_SECONDS, unused) if wiring.fits else 0)
-        self._idle = Waiter(spins_for(IDLE_SECONDS, unused) if wiring.fits else 0)
         backend.start(wiring.threads[worker])
         with backend.guard():
             self._run = backend.worker(Path(task["folder"]), worker)
@@ -80,9 +80,9 @@ class Child:
         board, worker = self._board, self._worker
         start, resume, slots = board.start[worker], board.resume[worker], len(ports)
         place = Place(board.places, worker) if may_move(self._wiring) else None
-        request = 0
+        idle, request = Idle(self._wiring.fits), 0
         while True:
-            self._idle.wait(start)
+            idle.wait(start)
             slot = request % slots
             port = ports[slot]
             port.request = request
@@ -102,7 +102,8 @@ class Child:
                 resume.wait()
                 request = 0
             else:
-                board.done[slot].post()
+                if board.tickets[slot].try_acquire():  # all others have taken theirs
+                    board.done[slot].post()
                 request += 1
 
     def _port(self, slot: int, waiter: Waiter) -> SharedPort:
