@@ -65,7 +65,7 @@ class Row:
 
     def gain(self, title: str, samples: int = 1) -> float:
         """Of a program over as many samples on one worker, one after the other."""
-        return samples * self.measured["sequential"].median / self.measured[title].median
+        return samples * self.measured[title].speedup(self.measured["sequential"])
 
     def gain_of_minima(self, title: str, samples: int = 1) -> float:
         """The same, of the least latencies."""
@@ -188,7 +188,7 @@ def measured_table(rows: Sequence[Row]) -> str:
                 row.name,
                 _spread(row.measured["sequential"]),
                 _spread(row.measured["ungated"]),
-                f"{row.predicted['ungated']:.1f}",
+                _milliseconds(row.predicted["ungated"]),
                 f"{row.gain('gated'):.2f}×{row.verdict}",
                 f"{row.gain('ungated'):.2f}×",
                 f"{row.gain_of_minima('ungated'):.2f}×",
@@ -210,7 +210,12 @@ def _verdict(ungated: Plan, gated: Plan) -> str:
 
 
 def _spread(found: Measurement) -> str:
-    return f"{found.median:.1f} ± {100 * found.spread:.0f} % ({found.minimum:.1f})"
+    median, minimum = map(_milliseconds, (found.median, found.minimum))
+    return f"{median} ± {100 * found.spread:.0f} % ({minimum})"
+
+
+def _milliseconds(found: float) -> str:
+    return f"{found:.{1 if found >= 10 else 2}f}"
 
 
 def simulated_table(rows: Sequence[Row]) -> str:

@@ -116,6 +116,8 @@ class Measurement:
     memory: float = 0.0
     """Proportional set size of all its processes while it ran, at most; MiB."""
     failure: str = ""
+    turns: list[float] = field(default_factory=list)
+    """The median latency of each turn, in seconds."""
 
     @property
     def minimum(self) -> float:
@@ -126,6 +128,14 @@ class Measurement:
     def median(self) -> float:
         """The median latency, in ms."""
         return 1e3 * statistics.median(self.latencies)
+
+    def speedup(self, other: Measurement) -> float:
+        """How many times as fast as `other` this is: the median over rounds of the turns' ratios.
+
+        Turns of one round are neighbours: a machine that slows down for longer slows both down.
+        """
+        pairs = zip(other.turns, self.turns, strict=True)
+        return statistics.median(theirs / own for theirs, own in pairs)
 
     @property
     def spread(self) -> float:
@@ -262,6 +272,7 @@ def measure(
                 answer = _ask(found[index], processes, index, _ROUND_SECONDS)
                 if answer:
                     found[index].latencies += answer["latencies"]
+                    found[index].turns.append(statistics.median(answer["latencies"]))
                     found[index].cpu.append(answer["cpu"])
                     found[index].memory = max(found[index].memory, answer["memory"])
                 progress()

@@ -189,8 +189,8 @@ class MessageCosts:
     begins with it. `send + send_per_byte n` of that the sender is busy, `receive + receive_per_byte
     n` the receiver: it reads memory that another core's cache holds. `segment` µs go by when a
     worker starts to compute after a message. Beside what its workers do, a request takes `request`
-    µs, `wake` more where there are several workers, and `input + send_per_byte n` for each model
-    input of n bytes.
+    µs, `wake` more (less, if negative) where there are several workers, and `input + send_per_byte
+    n` for each model input of n bytes.
     """
 
     fixed: float = 10.0

@@ -303,6 +303,7 @@ def test_a_contestant_takes_classes_but_no_libraries_from_the_current_folder(tmp
     peer = Contestant("eager", peer="torch-eager")
     (row,) = measure([peer], graph, random_inputs(graph), rounds=1, module=module)
     assert row.latencies and not row.failure
+    assert row.turns == [pytest.approx(row.median / 1e3)]
 
 
 def test_statistics_of_a_measurement():
@@ -311,6 +312,13 @@ def test_statistics_of_a_measurement():
     assert row.median == pytest.approx(6.0)
     assert row.spread == pytest.approx((10 - 2) / 2 / 6)
     assert row.as_dict()["cpu_ms"] == pytest.approx(2.0)
+
+
+def test_a_speedup_compares_turns_of_the_same_round():
+    slow, fast = Measurement(Contestant("slow")), Measurement(Contestant("fast"))
+    slow.turns, fast.turns = [2.0, 8.0, 2.1], [1.0, 4.0, 1.0]  # all was slow in the second round
+    assert fast.speedup(slow) == pytest.approx(2.0)
+    assert slow.speedup(fast) == pytest.approx(0.5)
 
 
 def test_of_equally_fast_plans_the_one_that_takes_less_cpu_time_wins():
