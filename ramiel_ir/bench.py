@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import pickle
+import select
 import statistics
 import subprocess
 import sys
@@ -47,13 +48,15 @@ from ramiel_ir.pipeline import Context
 from ramiel_ir.trace import Trace, predicted, record, typical
 
 MODULE = "module.pt"
-"""Beside a peer's model file: the torch module that the model was exported from, pickled."""
+"""Beside a peer's model file: the torch module that it was exported from, and whether that takes
+its inputs by keyword; pickled."""
 
 Made = TypeVar("Made")
 
 _log = logging.getLogger("ramiel_ir")
 
 _PATIENCE = 10.0  # seconds that a contestant may take to stop
+_ANSWER_SECONDS = 900.0  # that it may take to answer: some compile for minutes
 _ROUND_SECONDS = 0.25  # how long one contestant runs before the next one does
 
 
@@ -87,6 +90,8 @@ class Contestant:
     threads: int = 1
     samples: int = 1
     """How many one request of the artifact takes; each is given the same inputs."""
+    compiled: float | None = None
+    """Seconds that planning and writing the artifact took."""
     predicted: float | None = None
     """Predicted latency in µs, where there is a plan."""
     bound: float | None = None
@@ -114,7 +119,7 @@ class Measurement:
     start: float = 0.0
     """Seconds from the launch of its process to the first answer, compiling included."""
     memory: float = 0.0
-    """Proportional set size of all its processes while it ran, at most; MiB."""
+    """Proportional set size of all its processes during an inference, at most; MiB."""
     failure: str = ""
     turns: list[float] = field(default_factory=list)
     """The median latency of each turn, in seconds."""
@@ -152,6 +157,7 @@ class Measurement:
         """The row as a table would have it; see `COLUMNS`."""
         if self.failure:
             return [self.contestant.name, "failed", *[""] * (len(COLUMNS) - 2)]
+        compiled = self.contestant.compiled
         predictions = (self.contestant.predicted, self.contestant.bound)
         return [
             self.contestant.name,
@@ -160,6 +166,7 @@ class Measurement:
             f"{100 * self.spread:.0f} %",
             f"{1e3 * self.cpu_seconds:.1f}",
             f"{self.memory:.0f}",
+            "" if compiled is None else f"{compiled:.1f}",
             f"{self.start:.1f}",
             *("" if micros is None else f"{micros / 1e3:.2f}" for micros in predictions),
         ]
@@ -177,6 +184,7 @@ class Measurement:
             "cpu_ms": 1e3 * self.cpu_seconds,
             "predicted_ms": _ms(self.contestant.predicted),
             "bound_ms": _ms(self.contestant.bound),
+            "compile_s": self.contestant.compiled,
             "start_s": self.start,
             "memory_mib": self.memory,
             "runs": len(self.latencies),
@@ -184,7 +192,7 @@ class Measurement:
 
 
 COLUMNS = (
-    "", "min ms", "median ms", "± spread", "CPU ms", "PSS MiB", "start s",
+    "", "min ms", "median ms", "± spread", "CPU ms", "PSS MiB", "compile s", "start s",
     "predicted ms", "bound ms",
 )  # fmt: skip
 """Of a table of measurements."""
@@ -222,6 +230,10 @@ class _Process:
     def answer(self) -> dict[str, Any]:
         """Wait for what it says next; at first, that one inference is done."""
         assert self.process.stdout is not None
+        if not select.select([self.process.stdout], [], [], _ANSWER_SECONDS)[0]:
+            self.process.kill()
+            self.close()
+            raise RamielError(f"it gave no answer for {_ANSWER_SECONDS:.0f} s")
         line = self.process.stdout.readline()
         if not line:
             self.close()
@@ -246,18 +258,20 @@ def measure(
     *,
     rounds: int = 8,
     module: Any = None,
+    by_keyword: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Measurement]:
     """Measure contestants in interleaved rounds; one that fails is reported, not hidden.
 
-    Peers find the model as a file, and beside it the torch `module` that it was made from, if any.
+    Peers find the model as a file, and beside it the torch `module` that it was made from, if any,
+    and whether that takes its inputs by keyword.
     """
     found = [Measurement(contestant) for contestant in contestants]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         model, given = Path(scratch) / "model.onnx", Path(scratch) / "inputs.pickle"
         write_onnx(graph, model)
         if module is not None:
-            sys.modules["torch"].save(module, model.with_name(MODULE))
+            sys.modules["torch"].save((module, by_keyword), model.with_name(MODULE))
         given.write_bytes(pickle.dumps({value.name: inputs[value.name] for value in graph.inputs}))
         processes: dict[int, _Process] = {}
         for index, contestant in enumerate(contestants):
@@ -334,16 +348,27 @@ def bench(
                 if registry.PEERS.find(name).is_installed()
                 for threads in registry.PEERS.find(name).thread_counts(cores)
             ]
-        module = source if is_torch_module(source) else None
-        rows = measure(field_, graph, given, rounds=rounds, module=module, progress=progress)
+        rows = measure(
+            field_,
+            graph,
+            given,
+            rounds=rounds,
+            module=source if is_torch_module(source) else None,
+            by_keyword=isinstance(reading.get("example_inputs"), Mapping),
+            progress=progress,
+        )
         found: dict[str, Trace] = {}
         for contestant, row in zip(contestants if traces else (), rows, strict=False):
             done = plans[contestant.name]
             if not done.plan.is_sequential and not row.failure:
                 told = predicted(done.plan, done.timeline)
                 found[f"{contestant.name}, predicted"] = told
-                seen = record(contestant.folder, given)
-                found[f"{contestant.name}, measured"] = typical(seen)
+                try:
+                    seen = record(contestant.folder, given)
+                except Exception as error:  # the table is there, whatever the runtime has to say
+                    _log.warning("%s could not be traced: %s", contestant.name, error)
+                else:
+                    found[f"{contestant.name}, measured"] = typical(seen)
         return Report(rows, plans, found)
 
 
@@ -411,12 +436,16 @@ def emitted(plans: Mapping[str, Compilation]) -> Iterator[list[Contestant]]:
         contestants = []
         for number, (name, done) in enumerate(plans.items()):
             folder = Path(scratch) / f"{done.backend.name}_{number}"
+            start = time.perf_counter()
             write_artifact(done.plan, done.timeline, done.backend, folder)
+            compiled = done.seconds + time.perf_counter() - start
             graph = plain.get(done.backend.name, done.graph)
             least = work(graph, done.context.costs, done.plan.threads)
             bound = done.timeline.request + least.bound(len(done.plan.workers))
             predicted = done.timeline.latency
             contestants.append(
-                Contestant(name, os.fspath(folder), predicted=predicted, bound=bound)
+                Contestant(
+                    name, os.fspath(folder), compiled=compiled, predicted=predicted, bound=bound
+                )
             )
         yield contestants

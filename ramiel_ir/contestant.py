@@ -1,8 +1,9 @@
 """The process of one contestant of a benchmark: `python -m ramiel_ir.contestant MODEL INPUTS SPEC`.
 
 Answers with a line of JSON when the first inference is done. Then it reads a number of seconds per
-line, runs inferences for about so long, at least one, after at least one that is not counted, and
-answers with latencies, CPU seconds per inference and memory, children included.
+line, runs inferences for about so long, at least one, after at least one that is not counted and
+before one during which memory is looked at, and answers with latencies, CPU seconds per inference
+and memory, children included.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import pickle
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -65,6 +67,24 @@ def _memory() -> float:
     return total / 1024
 
 
+def _peak_memory(run: Callable[[], Any]) -> float:
+    """The most memory that was seen during one more inference, in MiB."""
+    found, over = [_memory()], threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            found.append(_memory())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        run()
+    finally:
+        over.set()
+        looking.join()
+    return max(found)
+
+
 def main() -> None:
     """Serve until the input ends."""
     model, given, spec = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
@@ -91,7 +111,7 @@ def main() -> None:
             run()
             latencies.append(time.perf_counter() - start)
         used = (_cpu_seconds() - cpu) / len(latencies)
-        _answer(answers, {"latencies": latencies, "cpu": used, "memory": _memory()})
+        _answer(answers, {"latencies": latencies, "cpu": used, "memory": _peak_memory(run)})
 
 
 def _answer(answers: TextIO, answer: dict[str, Any]) -> None:
@@ -104,5 +124,6 @@ if __name__ == "__main__":
         main()
     except Exception as error:  # whatever it is, the last line says it: that one is reported
         traceback.print_exc()
-        reason = next((line for line in str(error).splitlines() if line.strip()), "")
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+        reason = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
         sys.exit(f"{type(error).__name__}: {reason}")

@@ -44,7 +44,7 @@ class Costs(ABC):
         return 0.0
 
     def request(self, workers: int, inputs: Sequence[Value]) -> float:
-        """µs of a request beside what its workers do: inputs, outputs, waking the workers."""
+        """µs of a request beside what its workers do: handing over inputs, waking the workers."""
         return 0.0
 
     def op(self, op: Op, threads: int = 1) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ def default_pipeline(workers: int) -> str:
 
 @dataclass(frozen=True)
 class Compilation:
-    """What `plan_model` made: the plan, its predicted timeline, the manager of the passes."""
+    """What `plan_model` made in so many seconds: the plan, its predicted timeline, the passes."""
 
     backend: Backend
     graph: Graph
@@ -153,6 +154,7 @@ class Compilation:
     timeline: Timeline
     manager: PassManager
     context: Context
+    seconds: float
 
 
 def plan_model(
@@ -164,6 +166,7 @@ def plan_model(
     **reading: Any,
 ) -> Compilation:
     """Everything up to the verified plan: read, prepare, graph passes, plan, plan passes."""
+    start = time.perf_counter()
     emitter = find_backend(backend)
     context = context or make_context(backend=backend)
     pipeline = default_pipeline(context.workers) if passes is None else passes
@@ -182,7 +185,9 @@ def plan_model(
     plan.verify()
     plan = emitter.arrange(manager.run_plan(plan), context.costs)
     plan.verify()
-    return Compilation(emitter, graph, plan, simulate(plan, context.costs), manager, context)
+    timeline = simulate(plan, context.costs)
+    seconds = time.perf_counter() - start
+    return Compilation(emitter, graph, plan, timeline, manager, context, seconds)
 
 
 def compile(

@@ -12,9 +12,10 @@ import pytest
 
 from ramiel_backends.ort.backend import OrtBackend
 from ramiel_backends.torch.backend import TorchBackend
+from ramiel_ir import bench as bench_module
 from ramiel_ir import calibrate as calibrating
 from ramiel_ir.backend import find_backend
-from ramiel_ir.bench import Contestant, Measurement, emitted, measure, ours, sequential_plans
+from ramiel_ir.bench import Contestant, Measurement, bench, emitted, measure, ours, sequential_plans
 from ramiel_ir.compare import Deviation, Reference, Tolerance, deviation
 from ramiel_ir.costs import AnalyticCosts, MessageCosts, StaticCosts
 from ramiel_ir.driver import compile, make_context, parse_costs, plan_model, read
@@ -23,10 +24,11 @@ from ramiel_ir.inputs import random_inputs
 from ramiel_ir.ir import DType, Graph, Op, Type, Value
 from ramiel_ir.machine import describe_machine
 from ramiel_ir.measured import FORMAT_VERSION, MeasuredCosts
+from ramiel_ir.parser import parse_graph
 from ramiel_ir.pipeline import PassManager
 from ramiel_ir.profile import profile
 from ramiel_ir.tune import choose, tune, worker_counts
-from tests.exported.modules import ConvNet, normal
+from tests.exported.modules import ConvNet, Difference, normal
 
 KIND = Type(DType.F32, (1, 64))
 
@@ -76,6 +78,31 @@ def test_a_profile_names_every_op_and_survives_its_file(backend, tmp_path):
     again = parse_costs(str(path))
     assert isinstance(again, MeasuredCosts)
     assert again == found
+
+
+def test_a_profile_of_torch_knows_ops_of_several_statements_and_results():
+    graph = parse_graph(SEVERAL)
+    times = find_backend("torch").profile(graph, random_inputs(graph), 1, 3)
+    assert set(times) == {"values", "unread", "last", "all"}
+    assert times["last"] > times["values"]  # a loop of 200 turns and what it collects
+
+
+SEVERAL = """
+graph @several(%x: f32[1,64]) opset 21 {
+  %trips = weight : i64[] = [200]
+  %k = weight : i64[1] = [3]
+  %halves = weight : i64[2] = [32, 32]
+  %values, %indices = TopK(%x, %k) : f32[1,3], i64[1,3]
+  %unread, %second = Split(%x, %halves) {axis=1} : f32[1,32], f32[1,32]
+  %last, %all_turns = Loop(%trips, _, %second) : f32[1,32], f32[N,1,32] body = @body(%i: i64[], %go: bool[], %s: f32[1,32]) {
+    %next = Add(%s, %s) : f32[1,32]
+    %on = Identity(%go) : bool[]
+    return %on, %next, %next
+  }
+  %all = Neg(%all_turns) : f32[N,1,32]
+  return %indices, %all
+}
+"""  # noqa: E501
 
 
 def test_a_session_costs_something_and_a_statement_nothing():
@@ -266,6 +293,29 @@ def test_contestants_may_write_as_much_as_they_like():
     assert "ValueError: no" in fails.failure
 
 
+def test_a_contestant_that_hangs_is_given_up(monkeypatch):
+    monkeypatch.setattr(bench_module, "_ANSWER_SECONDS", 5.0)
+    graph = branches()
+    with ours(graph, ["ort"], workers=1) as (contestants, _):
+        with (Path(contestants[0].folder) / "model.py").open("a") as source:
+            source.write("\nwhile True:\n    pass\n")
+        hangs, runs = measure(contestants[:2], graph, random_inputs(graph), rounds=1)
+    assert hangs.failure == "it gave no answer for 5 s"
+    assert runs.latencies and not runs.failure
+
+
+def test_a_plan_that_cannot_be_traced_leaves_the_table(monkeypatch, caplog):
+    def fails(*_):
+        raise RamielError("no clock")
+
+    monkeypatch.setattr(bench_module, "record", fails)
+    settings = {"backends": ["ort"], "workers": 2, "costs": StaticCosts()}
+    report = bench(branches(), **settings, rounds=1, peers=False, traces=True)
+    assert all(row.latencies for row in report.rows)
+    assert not any("measured" in title for title in report.traces)
+    assert "could not be traced: no clock" in caplog.text
+
+
 def test_inputs_of_every_type_reach_the_contestants():
     graph = unusual()
     with emitted(sequential_plans(graph, make_context(workers=1, backend="ort"))) as contestants:
@@ -291,6 +341,17 @@ def test_the_torch_peer_runs_the_module_itself():
     assert "NoneType" in broken.failure
     (emitted,) = measure([peer], graph, inputs, rounds=1)
     assert emitted.latencies and not emitted.failure
+
+
+def test_the_torch_peer_hands_keywords_to_a_module_that_takes_them():
+    example = {"left": normal(4), "right": normal(4)}
+    graph = read(Difference(), example)
+    given = {name: value.numpy() for name, value in example.items()}
+    peer = Contestant("eager", peer="torch-eager")
+    (row,) = measure([peer], graph, given, rounds=1, module=Difference(), by_keyword=True)
+    assert row.latencies and not row.failure
+    (row,) = measure([peer], graph, given, rounds=1, module=Difference())
+    assert row.failure == "ValueError: there is a mask: none was expected"
 
 
 def test_a_contestant_takes_classes_but_no_libraries_from_the_current_folder(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ _AT_MESSAGES = 0.7  # how often a change starts at a message
 _REORDER = 0.3  # how often a change that does not is one of priority
 _LOOKS = 50  # random ops that are looked at to find a message
 _TRIALS_PER_OP = 50
+_MOST_WORKERS = 128
 _EVERY_CREW = 8  # up to so many workers every number of them starts once, then powers of two
 
 
@@ -55,9 +56,11 @@ class Refine(Pass):
             raise PipelineError(f"refine's seconds are 0 or more, not {self.seconds}")
 
     def run(self, graph: Graph, context: Context) -> bool | No:
-        if len(graph.clusters) < 2:
-            return No("fewer than two clusters")
         workers = len(graph.clusters)
+        if workers < 2:
+            return No("fewer than two clusters")
+        if workers > _MOST_WORKERS:
+            return No(f"{workers} clusters are too many to try moves between; merge some first")
         number = {cluster: index for index, cluster in enumerate(graph.clusters)}
         scheduler = ListSchedule(Schedule(graph, context.costs, context.threads), workers)
         distance = distances(graph, context.costs, context.threads)

@@ -333,3 +333,16 @@ class BranchedMLP(nn.Module):
             first, second, third = (branch(x) for branch in branches)
             x = x + join(first * second.sigmoid() + third)
         return x
+
+
+class Difference(nn.Module):
+    """Two inputs that are not its first two parameters."""
+
+    def forward(
+        self, left: Tensor, mask: Tensor | None = None, right: Tensor | None = None
+    ) -> Tensor:
+        """left - right."""
+        if mask is not None:
+            raise ValueError("there is a mask:\n\n  none was expected\nhere")
+        assert right is not None
+        return left - right

@@ -24,12 +24,16 @@ _CLOCK = "_clock"
 def profile(
     source: Source, inputs: Mapping[str, Any], threads: int, rounds: int
 ) -> dict[str, float]:
-    """Median µs of each op, by its first result, of a plan of one worker.
+    """Median µs of each op, by its label, of a plan of one worker.
 
     A round is one inference; the first two are not counted.
     """
-    names = {name: value.name for value, name in source.names.items()}
-    tree = _with_clock(ast.parse(source.text), set(names))
+    labels = {
+        name: value.op.label.removeprefix("%")
+        for value, name in source.names.items()
+        if value.op is not None
+    }
+    tree = _with_clock(ast.parse(source.text), labels)
     seen: dict[str, list[float]] = {}
     backend = backend_torch.make()
     given = {name: convert(value, backend.from_numpy) for name, value in inputs.items()}
@@ -58,20 +62,24 @@ def profile(
                     _collect(seen, marks, start)
         finally:
             backend.stop()
-    return {names[name]: 1e6 * statistics.median(found) for name, found in seen.items()}
+    return {label: 1e6 * statistics.median(found) for label, found in seen.items()}
 
 
 def _clock_into(marks: list[tuple[str, float]]) -> Any:
-    def clock(name: str) -> None:
-        marks.append((name, time.perf_counter()))
+    def clock(label: str) -> None:
+        marks.append((label, time.perf_counter()))
 
     return clock
 
 
 def _collect(seen: dict[str, list[float]], marks: list[tuple[str, float]], start: float) -> None:
-    for name, end in marks:
-        seen.setdefault(name, []).append(end - start)
+    """Add the times of one round; an op of several statements takes the time of all."""
+    times: dict[str, float] = {}
+    for label, end in marks:
+        times[label] = times.get(label, 0.0) + end - start
         start = end
+    for label, seconds in times.items():
+        seen.setdefault(label, []).append(seconds)
 
 
 class _Port:
@@ -87,14 +95,14 @@ class _Port:
         pass
 
 
-def _with_clock(tree: ast.Module, names: set[str]) -> ast.Module:
-    """The program with `_clock("x")` after each statement of `run` that makes the op result x."""
+def _with_clock(tree: ast.Module, labels: Mapping[str, str]) -> ast.Module:
+    """The program with `_clock("x")` after each statement of `run` that makes a result of op x."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name == "run":
             body: list[ast.stmt] = []
             for statement in node.body:
                 body.append(statement)
-                made = [name for name in _assigned(statement) if name in names]
+                made = [labels[name] for name in _assigned(statement) if name in labels]
                 if made:
                     mark = f"{_CLOCK}({made[0]!r})"
                     body.append(ast.parse(mark).body[0])
