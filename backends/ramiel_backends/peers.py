@@ -142,7 +142,7 @@ def _torch(model: Path, threads: int, *, compiled: bool) -> Run:
         forward = module.eval()
     else:
         forward, by_keyword = _emission(model, backend.weight), False
-    function = torch.compile(forward, dynamic=False) if compiled else forward
+    function = _Compiled(forward) if compiled else forward
 
     def run(inputs: Mapping[str, Any]) -> Any:
         with torch.inference_mode():
@@ -150,6 +150,31 @@ def _torch(model: Path, threads: int, *, compiled: bool) -> Run:
             return function(**given) if by_keyword else function(*given.values())
 
     return run
+
+
+class _Compiled:
+    """What torch.compile makes of a function; where its pattern matcher fails, without that.
+
+    torch 2.13 takes some attention for a pattern of its own and then refuses the operands' shapes.
+    """
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        import torch
+
+        self._forward = forward
+        self._function = torch.compile(forward, dynamic=False)
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        import torch
+        from torch._dynamo.exc import BackendCompilerFailed
+
+        try:
+            return self._function(*inputs, **named)
+        except BackendCompilerFailed:
+            torch._dynamo.reset()
+            options = {"pattern_matcher": False}
+            self._function = torch.compile(self._forward, dynamic=False, options=options)
+            return self._function(*inputs, **named)
 
 
 def _emission(model: Path, weight: Callable[[Any], Any]) -> Callable[..., dict[str, Any]]:
