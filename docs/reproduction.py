@@ -8,6 +8,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,12 +283,24 @@ def requests(rows: Sequence[Row]) -> str:
     return ", ".join(found) or "none of these"
 
 
+def handing_over(messages: MessageCosts) -> str:
+    """What messages and requests cost here, as it was measured before the models were."""
+    return (
+        f"A message of 1 KiB arrives {messages.fixed:.1f} µs after its worker begins with it, of "
+        f"which that worker is busy for {messages.send:.1f} µs and the other for "
+        f"{messages.receive:.1f}. A request takes {messages.request:.0f} µs beside the ops of one "
+        f"worker, {messages.request + messages.wake:.0f} beside those of two, and "
+        f"{messages.input:.1f} more for each input."
+    )
+
+
 def main() -> None:
     """Measure the zoo, or the models named, and fill in the template."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=registry.MODELS.names())
     parser.add_argument("--rounds", type=int, default=12)
     options = parser.parse_args()
+    start = time.monotonic()
     messages = measure_messages(find_backend("torch"), rounds=20)
     rows = []
     for name in options.models:
@@ -297,6 +310,8 @@ def main() -> None:
             "measured": measured_table(rows),
             "summary": summary(rows),
             "requests": requests(rows),
+            "messages": handing_over(messages),
+            "minutes": f"{(time.monotonic() - start) / 60:.0f}",
             "simulated": simulated_table(rows),
             "samples": samples_table(rows),
         }

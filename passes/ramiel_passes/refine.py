@@ -16,7 +16,10 @@ from ramiel_ir.plan import make_plan, simulate
 from ramiel_passes.schedule import ListSchedule, Outcome, Schedule
 
 _LONGEST_MOVE = 12
-_HOT = (0.003, 0.03)  # the temperature at first, as a share of the makespan, of runs in turn
+_MOODS = ((0.003, 4.0), (0.03, 4.0), (0.003, 0.25), (0.03, 0.25))
+"""Of runs in turn: the temperature at first, as a share of the makespan, and what a µs is worth for
+which messages occupy workers although nobody waits. Where ops are short and many, all messages that
+pay would be dear."""
 _RUNS = 4  # at most, where the budget suffices for more than one
 _AT_MESSAGES = 0.7  # how often a change starts at a message
 _REORDER = 0.3  # how often a change that does not is one of priority
@@ -72,8 +75,8 @@ class Refine(Pass):
         deadline = math.inf if self.seconds is None else time.monotonic() + self.seconds
         start = self._start(scheduler, home, priority, deadline)
         outcomes = []
-        for run, hot in zip(range(runs), itertools.cycle(_HOT), strict=False):
-            search = _Search(scheduler, priority, random.Random(f"{self.seed} {run}"))
+        for run, (hot, dear) in zip(range(runs), itertools.cycle(_MOODS), strict=False):
+            search = _Search(scheduler, priority, dear, random.Random(f"{self.seed} {run}"))
             outcomes.append(search.run(start, hot, trials, deadline, bound))
         found = min(outcomes, key=lambda outcome: outcome.makespan)
 
@@ -110,9 +113,12 @@ class Refine(Pass):
 class _Search:
     """Simulated annealing over homes and priorities; ops are their positions in the graph."""
 
-    def __init__(self, scheduler: ListSchedule, priority: list[float], rng: random.Random) -> None:
+    def __init__(
+        self, scheduler: ListSchedule, priority: list[float], dear: float, rng: random.Random
+    ) -> None:
         self.scheduler = scheduler
         self.priority = priority
+        self.dear = dear
         self.rng = rng
 
     def run(
@@ -140,7 +146,7 @@ class _Search:
 
         Most changes leave the makespan as it is; those that save messages make room for others.
         """
-        return outcome.makespan + 4 / self.scheduler.workers * outcome.messages
+        return outcome.makespan + self.dear / self.scheduler.workers * outcome.messages
 
     def _neighbour(self, current: Outcome, priority: list[float]) -> tuple[list[int], list[float]]:
         """One change: ops join the other end of a message, or those that everything waits for move
