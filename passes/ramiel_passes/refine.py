@@ -17,9 +17,9 @@ from ramiel_passes.schedule import ListSchedule, Outcome, Schedule
 
 _LONGEST_MOVE = 12
 _MOODS = ((0.003, 4.0), (0.03, 4.0), (0.003, 0.25), (0.03, 0.25))
-"""Of runs in turn: the temperature at first, as a share of the makespan, and what a µs is worth for
-which messages occupy workers although nobody waits. Where ops are short and many, all messages that
-pay would be dear."""
+"""Of runs in turn: the temperature at first, as a share of the makespan, and the price of a µs that
+messages take of workers for which nobody waits. Where it is high, plans of few messages are found;
+where it is low, those in which many messages gain a little each."""
 _RUNS = 4  # at most, where the budget suffices for more than one
 _AT_MESSAGES = 0.7  # how often a change starts at a message
 _REORDER = 0.3  # how often a change that does not is one of priority
