@@ -294,14 +294,13 @@ def test_contestants_may_write_as_much_as_they_like():
 
 
 def test_a_contestant_that_hangs_is_given_up(monkeypatch):
-    monkeypatch.setattr(bench_module, "_ANSWER_SECONDS", 5.0)
+    monkeypatch.setattr(bench_module, "_ANSWER_SECONDS", 1.0)
     graph = branches()
     with ours(graph, ["ort"], workers=1) as (contestants, _):
         with (Path(contestants[0].folder) / "model.py").open("a") as source:
             source.write("\nwhile True:\n    pass\n")
-        hangs, runs = measure(contestants[:2], graph, random_inputs(graph), rounds=1)
-    assert hangs.failure == "it gave no answer for 5 s"
-    assert runs.latencies and not runs.failure
+        (hangs,) = measure(contestants[:1], graph, random_inputs(graph), rounds=1)
+    assert hangs.failure == "it gave no answer for 1 s"
 
 
 def test_a_plan_that_cannot_be_traced_leaves_the_table(monkeypatch, caplog):

@@ -56,7 +56,7 @@ class NumpyBackend:
 
     def copier(self, view: Any) -> Callable[[Any], Any]:
         """A function that copies an array into `view`."""
-        # Types and dimensions are equal; copyto would look at them again.
+        # np.copyto does the same for equal types and dimensions, and takes twice as long.
         return partial(view.__setitem__, ...)
 
     def from_numpy(self, array: Any) -> Any:

@@ -132,6 +132,7 @@ class Board:
         self.start = [semaphore() for _ in workers]
         self.resume = [semaphore() for _ in workers]
         self.done = [semaphore() for _ in slots]
+        # One token less than there are workers: the last one to be done finds none.
         self.tickets = [semaphore() for _ in slots]
         self.posted = [[semaphore() for _ in wiring.messages] for _ in slots]
         self._first = self._next // 8

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from functools import partial
 
 SIZE = 64
-SPIN_SECONDS = 75e-6
-"""How long a wait spins before it blocks, which takes about as long as waking somebody."""
 SLICE = 0.2
 """Seconds after which a blocked wait looks around (at the abort flag, at its deadline)."""
 

@@ -17,9 +17,9 @@ from .manifest import Manifest
 from .memory import ABORT, Arena, Board, Channels
 from .places import Place, may_move
 from .ports import Receiver, Sender, SharedPort
-from .semaphore import SPIN_SECONDS, spins_for
+from .semaphore import spins_for
 from .source import describe
-from .waiting import Idle, Waiter
+from .waiting import SPIN_SECONDS, Idle, Waiter
 
 Report = Callable[[Mapping[str, Any]], None]
 

@@ -8,11 +8,14 @@ from time import perf_counter
 
 from .semaphore import Semaphore
 
+SPIN_SECONDS = 75e-6
+"""How long a worker spins for a message before it blocks: as long as waking somebody takes."""
 IDLE_SECONDS = 200e-6
 """How long a worker spins for its next request. A caller in a loop is back sooner; and cores that
 slept are slow at first, for much longer than it takes to wake them."""
 TAKEN_SECONDS = 400e-6
-"""Whoever keeps a core for so long is no caller who comes back at once with another request."""
+"""Whoever keeps a core for so long, longer than a worker spins, is no caller who comes back at once
+with another request."""
 
 
 class Waiter:
