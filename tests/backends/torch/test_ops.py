@@ -103,6 +103,34 @@ def test_a_range_of_floats_has_as_many_as_onnxruntime_says(
     check(with_constants(parse(text), **inputs), tmp_path / "known", {})
 
 
+WINDOWS = {
+    "conv": ("Conv", (4, 3, 3, 3), ""),
+    "conv_stride": ("Conv", (4, 3, 5, 3), "strides=[2,1],"),
+    "max_pool": ("MaxPool", None, "kernel_shape=[3,3],"),
+    "average_pool": ("AveragePool", None, "kernel_shape=[3,3],"),
+    "average_pool_all": ("AveragePool", None, "kernel_shape=[3,3],count_include_pad=1,"),
+}
+
+
+@pytest.mark.parametrize("pads", [(1, 1, 0, 1), (0, 1, 1, 1), (1, 0, 1, 1), (0, 0, 1, 0)])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_unequal_padding_copies_no_operand(
+    name: str, pads: tuple[int, ...], tmp_path: Path
+) -> None:
+    kind, kernels, attributes = WINDOWS[name]
+    numbers = np.random.default_rng(0)
+    inputs = {"x": numbers.normal(size=(2, 3, 9, 7)).astype("f4")}
+    if kernels is not None:
+        inputs["w"] = numbers.normal(size=kernels).astype("f4")
+    given = ", ".join(f"float{list(array.shape)} {key}" for key, array in inputs.items())
+    op = f"{kind}<{attributes}pads={list(pads)}>({', '.join(inputs)})"
+    model = parse(f"g ({given}) => (float[a,b,c,d] y) {{ y = {op} }}")
+    text = emit(model, tmp_path)
+    assert_same(run(tmp_path, inputs), reference(model, inputs))
+    # with a stride of 2, the windows of one more row at the top are other windows
+    assert ("F.pad" in text) == (name == "conv_stride" and pads[0] < pads[2])
+
+
 def matching(pattern: str) -> onnx.ModelProto:
     """RegexFullMatch of a vector."""
     model = parse("g (string[n] x) => (bool[n] y) { y = RegexFullMatch(x) }")

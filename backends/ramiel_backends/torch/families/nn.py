@@ -41,6 +41,31 @@ class Window(NamedTuple):
         """Whether torch's own padding can say it."""
         return self.begins == self.ends and min(self.begins) >= 0
 
+    def wider(self) -> tuple[tuple[int, ...], str] | None:
+        """Padding alike at both ends, and the subscript that leaves what the padding asks for.
+
+        It computes a little too much, where padding by itself would copy the whole operand. None
+        where the windows would not be the same ones.
+        """
+        most = tuple(map(max, self.begins, self.ends))
+        wanted, found = (
+            self._counts(self.ends, False),
+            self._replace(begins=most)._counts(most, False),
+        )
+        if wanted is None or found is None or min(*self.begins, *self.ends) < 0:
+            return None
+        kept = [":", ":"]
+        axes = zip(most, self.begins, self.strides, wanted, found, strict=True)
+        for outer, begin, stride, count, more in axes:
+            skipped, rest = divmod(outer - begin, stride)
+            if rest:
+                return None
+            last = skipped + count
+            kept.append(f"{skipped or ''}:{last if last < more else ''}")
+        while kept and kept[-1] == ":":
+            kept.pop()
+        return most, f"[{', '.join(kept)}]" if kept else ""
+
     @property
     def fits_pool(self) -> bool:
         """Whether torch's pools accept the leading padding."""
@@ -56,6 +81,13 @@ class Window(NamedTuple):
             if wanted is not None and self._counts(self.begins, mode) == wanted:
                 return mode
         return None
+
+    def wider_pool(self) -> tuple[tuple[int, ...], str] | None:
+        """The same for a pool, which accepts less padding."""
+        wider = self.wider()
+        if wider is None or not self._replace(begins=wider[0]).fits_pool:
+            return None
+        return wider
 
     def _counts(self, ends: Sequence[int], ceil_mode: bool) -> list[int] | None:
         """How many windows there are per axis."""
@@ -159,10 +191,14 @@ def convolution(site: Site, x: str, w: str, bias: str, *, weight: int = 1) -> st
     if found is None:
         options = window_attributes(site, "kernel_shape")
         return call("nn.conv", x, w, bias, **options, groups=groups)
-    begins = found.begins
+    begins, kept = found.begins, ""
     if not found.symmetric:
-        x, begins = padded(x, begins, found.ends), (0,) * len(begins)
-    return call(
+        wider = found.wider()
+        if wider is None:
+            x, begins = padded(x, begins, found.ends), (0,) * len(begins)
+        else:
+            begins, kept = wider
+    convolved = call(
         f"F.conv{len(begins)}d",
         *(x, w, bias),
         stride=(merged(found.strides), 1),
@@ -170,6 +206,7 @@ def convolution(site: Site, x: str, w: str, bias: str, *, weight: int = 1) -> st
         dilation=(merged(found.dilations), 1),
         groups=groups,
     )
+    return convolved + kept
 
 
 @emits("Conv")
@@ -224,14 +261,16 @@ def pooled_maximum(site: Site, x: str) -> str | None:
     floating = site.dtype(0) in FLOATS
     if found is None or len(site.op.results) > 1:
         return None
-    rank, begins = len(found.kernel), found.begins
+    rank, begins, kept = len(found.kernel), found.begins, ""
     mode = found.torch_ceil_mode(ceil_mode) if found.fits_pool else None
+    if mode is None and not ceil_mode and (wider := found.wider_pool()) is not None:
+        mode, (begins, kept) = False, wider
     if mode is None and floating and not ceil_mode:
         x = padded(x, begins, found.ends, ', value=float("-inf")')
         mode, begins = False, (0,) * rank
     if mode is None or not (floating or (rank == 2 and site.dtype(0) is not None)):
         return None
-    return call(
+    pooled = call(
         f"F.max_pool{rank}d",
         *(x, str(merged(found.kernel))),
         stride=(merged(found.strides), merged(found.kernel)),
@@ -239,6 +278,7 @@ def pooled_maximum(site: Site, x: str) -> str | None:
         dilation=(merged(found.dilations), 1),
         ceil_mode=(mode, False),
     )
+    return pooled + kept
 
 
 @emits("MaxPool")
@@ -263,15 +303,17 @@ def pooled_average(site: Site, x: str) -> str:
     include = bool(site.attribute("count_include_pad", 0))
     pooled = x
     if found is not None and set(found.dilations) == {1}:
-        rank, begins = len(found.kernel), found.begins
+        rank, begins, kept = len(found.kernel), found.begins, ""
         mode = found.torch_ceil_mode(ceil_mode) if found.fits_pool else None
         if include and not found.symmetric:
             mode = None
+        if mode is None and not ceil_mode and (wider := found.wider_pool()) is not None:
+            mode, (begins, kept) = False, wider
         if mode is None and include and not ceil_mode:
             pooled = padded(x, begins, found.ends)
             mode, begins = False, (0,) * rank
         if mode is not None:
-            return call(
+            averaged = call(
                 f"F.avg_pool{rank}d",
                 *(pooled, str(merged(found.kernel))),
                 stride=(merged(found.strides), merged(found.kernel)),
@@ -279,6 +321,7 @@ def pooled_average(site: Site, x: str) -> str:
                 ceil_mode=(mode, False),
                 count_include_pad=(include or not any(begins), True),
             )
+            return averaged + kept
     return call(
         "nn.average_pool",
         x,
