@@ -22,6 +22,7 @@ from ramiel_ir.artifact import write_artifact
 from ramiel_ir.backend import Backend, find_backend
 from ramiel_ir.bench import Contestant, Measurement, measure
 from ramiel_ir.costs import MessageCosts, work
+from ramiel_ir.derived import COPY
 from ramiel_ir.driver import (
     SIMPLIFY,
     Compilation,
@@ -32,7 +33,7 @@ from ramiel_ir.driver import (
     read,
 )
 from ramiel_ir.inputs import random_inputs
-from ramiel_ir.ir import COPY, Graph, Names, Op, Tensor, Value, clone_op
+from ramiel_ir.ir import Graph, Names, Op, Tensor, Value, clone_op
 from ramiel_ir.messages import measure_messages
 from ramiel_ir.plan import Plan, Timeline, make_plan, simulate
 from ramiel_ir.profile import profile

@@ -136,7 +136,7 @@ SIMPLIFY = "fold,dce,absorb"
 
 def parallel_pipeline(workers: int) -> str:
     """The passes of the best parallel plan for so many workers, whether it wins or not."""
-    return f"{SIMPLIFY},cluster,merge{{max-clusters={workers}}},clone,refine"
+    return f"{SIMPLIFY},divide,cluster,merge{{max-clusters={workers}}},clone,refine"
 
 
 def default_pipeline(workers: int) -> str:

@@ -512,10 +512,6 @@ def clone_op(op: Op, copies: dict[Value, Value]) -> Op:
     )
 
 
-COPY = ".copy"
-"""In the name of a value: the op that makes it is a copy of the one that makes what is before."""
-
-
 @dataclass
 class Names:
     """Gives out value names that the graph does not have yet."""

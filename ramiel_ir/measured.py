@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from ramiel_ir.costs import AnalyticCosts, MessageCosts, MicrosecondCosts
+from ramiel_ir.derived import COPY, parse_part
 from ramiel_ir.errors import UsageError
-from ramiel_ir.ir import COPY, Graph, Op
+from ramiel_ir.ir import Graph, Op
 
 FORMAT_VERSION = 5
 
@@ -49,9 +50,14 @@ class MeasuredCosts(MicrosecondCosts):
         return sum(self._find(op) is not None for op in graph.ops)
 
     def _find(self, op: Op) -> tuple[float, float] | None:
-        """What was measured of the op, or of the one that it is a copy of."""
+        """What was measured of the op, or of the one that it is a copy or a part of."""
         name = op.label.removeprefix("%")
-        return self.ops.get(name) or self.ops.get(name.partition(COPY)[0])
+        name = name if name in self.ops else name.partition(COPY)[0]
+        part = None if name in self.ops or op.kind == "Slice" else parse_part(name)
+        if part is None or part.whole not in self.ops:
+            return self.ops.get(name)
+        alone, together = self.ops[part.whole]
+        return part.share * alone, part.share * together
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile as JSON."""

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ramiel_ir.backend import find_backend
+from ramiel_ir.backend import Backend, find_backend
 from ramiel_ir.calibrate import profile_in_turns
 from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.driver import SIMPLIFY, make_context, read
 from ramiel_ir.errors import RamielError
 from ramiel_ir.inputs import cannot_run, example_inputs
+from ramiel_ir.ir import Graph
 from ramiel_ir.machine import describe_machine, usable_cores
 from ramiel_ir.measured import MeasuredCosts
 from ramiel_ir.messages import measure_messages
@@ -59,4 +60,24 @@ def profile(
     scale = statistics.median(ratios) if ratios else 1.0
     messages = messages or measure_messages(emitter, rounds)
     messages = replace(messages, segment=segment or messages.segment)
-    return MeasuredCosts(backend, ops, cores, scale, describe_machine(), messages=messages)
+    costs = MeasuredCosts(backend, ops, cores, scale, describe_machine(), messages=messages)
+    return _with_parts(costs, emitter, graph, given, rounds)
+
+
+def _with_parts(
+    costs: MeasuredCosts,
+    emitter: Backend,
+    graph: Graph,
+    inputs: Mapping[str, Any],
+    rounds: int,
+) -> MeasuredCosts:
+    """The costs with those of the parts into which these costs have ops divided."""
+    divided = graph.clone()
+    context = make_context(workers=2, threads=1, costs=costs, backend=emitter.name)
+    if not PassManager.parse("divide", context).run(divided):
+        return costs
+    for op in divided.ops:
+        op.cluster = 0
+    (alone,) = profile_in_turns(emitter, divided, inputs, (1,), rounds)
+    parts = {name: (micros, micros) for name, micros in alone.items() if name not in costs.ops}
+    return replace(costs, ops={**costs.ops, **parts})

@@ -15,7 +15,7 @@ _CORE = _ROOT / "ramiel_ir"
 
 # A module imports modules of earlier lines only, wherever in the file the import stands.
 _LAYERS: tuple[tuple[str, ...], ...] = (
-    ("_version", "collector", "errors", "machine"),
+    ("_version", "collector", "derived", "errors", "machine"),
     ("registry", "lexer", "types", "files"),
     ("ir",),
     ("laws",),

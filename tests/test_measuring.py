@@ -21,7 +21,7 @@ from ramiel_ir.costs import AnalyticCosts, MessageCosts, StaticCosts
 from ramiel_ir.driver import compile, make_context, parse_costs, plan_model, read
 from ramiel_ir.errors import RamielError, UnsupportedOpError, UsageError
 from ramiel_ir.inputs import random_inputs
-from ramiel_ir.ir import DType, Graph, Op, Type, Value
+from ramiel_ir.ir import DType, Graph, Op, Tensor, Type, Value
 from ramiel_ir.machine import describe_machine
 from ramiel_ir.measured import FORMAT_VERSION, MeasuredCosts
 from ramiel_ir.parser import parse_graph
@@ -78,6 +78,20 @@ def test_a_profile_names_every_op_and_survives_its_file(backend, tmp_path):
     again = parse_costs(str(path))
     assert isinstance(again, MeasuredCosts)
     assert again == found
+
+
+def test_a_profile_measures_the_parts_of_ops_that_it_would_have_divided():
+    image = Type(DType.F32, (1, 32, 56, 56))
+    graph = Graph("chain", [Value("x", image)], opsets={"": 21})
+    value = graph.inputs[0]
+    kernels = np.random.default_rng(0).normal(0, 0.05, (32, 32, 3, 3)).astype(np.float32)
+    weight = graph.add_weight("w", Tensor.of(kernels))
+    for index in range(4):
+        value = graph.add("Conv", [value, weight], f"c{index}", image, pads=[1, 1, 1, 1])
+    graph.set_outputs([graph.add("ReduceMean", [value], "y", Type(DType.F32, (1, 1, 1, 1)))])
+    found = profile(graph, backend="torch", rounds=3, messages=MessageCosts())
+    assert {"c3.rows0_28_56", "c3.rows28_56_56", "c3.joined"} < set(found.ops)
+    assert all(micros > 0 for pair in found.ops.values() for micros in pair)
 
 
 def test_a_profile_of_torch_knows_ops_of_several_statements_and_results():

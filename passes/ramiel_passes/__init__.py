@@ -5,6 +5,7 @@ PASSES = {
     "clone": "ramiel_passes.clone:Clone",
     "cluster": "ramiel_passes.cluster:Cluster",
     "dce": "ramiel_passes.dce:Dce",
+    "divide": "ramiel_passes.divide:Divide",
     "fold": "ramiel_passes.fold:Fold",
     "gate": "ramiel_passes.gate:Gate",
     "hypercluster": "ramiel_passes.hypercluster:Hypercluster",

@@ -6,8 +6,9 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 
+from ramiel_ir.derived import COPY
 from ramiel_ir.errors import PipelineError
-from ramiel_ir.ir import COPY, Graph, Names, Op, Value, clone_op
+from ramiel_ir.ir import Graph, Names, Op, Value, clone_op
 from ramiel_ir.pipeline import Context, No, Pass
 from ramiel_passes.schedule import Schedule
 

@@ -30,12 +30,16 @@ class Gate(Pass):
 
     def run(self, graph: Graph, context: Context) -> No | Yes:
         if len(graph.clusters) < 2:
+            if Sequential().run(graph, context):
+                return Yes("one cluster needs no parts and no copies")
             return No("the plan is sequential already")
         plan = make_plan(graph, threads=context.threads)
         if context.backend:
             plan = find_backend(context.backend).arrange(plan, context.costs)
         predicted = simulate(plan, context.costs).latency
-        _, sequential = best_sequential(graph, context.costs, context.alone)
+        alone = graph.clone()
+        Sequential().run(alone, context)
+        _, sequential = best_sequential(alone, context.costs, context.alone)
         sequential += context.costs.request(1, graph.inputs)
         if predicted < sequential * (1 - self.margin):
             return No(f"predicted {predicted:.0f} µs against {sequential:.0f} µs sequentially")

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ramiel_ir.ir import COPY, Graph, Op
+from ramiel_ir.derived import COPY
+from ramiel_ir.ir import Graph, Op
 from ramiel_ir.pipeline import Context, Pass
+from ramiel_passes.join import join
 
 
 @dataclass(frozen=True)
 class Sequential(Pass):
     """Put every op into one cluster, in graph order: the plan that all others have to beat.
 
-    Copies that `clone` made for other clusters go.
+    Copies that `clone` made for other clusters go, and what `divide` divided is whole again.
     """
 
     name = "sequential"
 
     def run(self, graph: Graph, context: Context) -> bool:
         changed = any(op.cluster != 0 for op in graph.ops)
+        copied = _erase_copies(graph)
+        joined = join(graph)
         for op in graph.ops:
             op.cluster = 0
-        return _erase_copies(graph) or changed
+        return copied or joined or changed
 
 
 def _erase_copies(graph: Graph) -> bool:
