@@ -22,6 +22,8 @@ class Costs(ABC):
     """
 
     name: ClassVar[str]
+    company: float = 1.0
+    """How much longer ops take while another worker computes, who shares caches and memory."""
 
     @abstractmethod
     def estimate_op(self, op: Op, threads: int) -> float:
@@ -47,9 +49,9 @@ class Costs(ABC):
         """µs of a request beside what its workers do: handing over inputs, waking the workers."""
         return 0.0
 
-    def op(self, op: Op, threads: int = 1) -> float:
-        """The estimate for an op, on the grid."""
-        return _on_grid(self.estimate_op(op, threads))
+    def op(self, op: Op, threads: int = 1, *, alone: bool = True) -> float:
+        """The estimate for an op on the only worker, or on one of several, on the grid."""
+        return _on_grid(self.estimate_op(op, threads) * (1.0 if alone else self.company))
 
     def edge(self, value: Value) -> float:
         """The estimate for handing `value` to another worker, on the grid."""
@@ -189,8 +191,8 @@ class MessageCosts:
     begins with it. `send + send_per_byte n` of that the sender is busy, `receive + receive_per_byte
     n` the receiver: it reads memory that another core's cache holds. `segment` µs go by when a
     worker starts to compute after a message. Beside what its workers do, a request takes `request`
-    µs, `wake` more (less, if negative) where there are several workers, and `input + send_per_byte
-    n` for each model input of n bytes.
+    µs, `wake` more (less, if negative) where there are several workers, and `input +
+    input_per_byte n` for each model input of n bytes.
     """
 
     fixed: float = 10.0
@@ -202,6 +204,7 @@ class MessageCosts:
     request: float = 100.0
     wake: float = 20.0
     input: float = 3.0
+    input_per_byte: float = 1e-4
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,7 @@ class MicrosecondCosts(Costs):
     def request(self, workers: int, inputs: Sequence[Value]) -> float:
         costs = self.messages
         nbytes = sum(value_bytes(value.type) for value in inputs)
-        handed = costs.input * len(inputs) + costs.send_per_byte * nbytes
+        handed = costs.input * len(inputs) + costs.input_per_byte * nbytes
         return costs.request + costs.wake * (workers > 1) + handed
 
 

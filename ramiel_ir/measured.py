@@ -15,7 +15,7 @@ from ramiel_ir.derived import COPY, parse_part
 from ramiel_ir.errors import UsageError
 from ramiel_ir.ir import Graph, Op
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class MeasuredCosts(MicrosecondCosts):
     scale: float = 1.0
     machine: str = ""
     model: AnalyticCosts = field(default_factory=AnalyticCosts)
+    company: float = 1.0
 
     def estimate_op(self, op: Op, threads: int) -> float:
         known = self._find(op)
@@ -68,6 +69,7 @@ class MeasuredCosts(MicrosecondCosts):
             "messages": dataclasses.asdict(self.messages),
             "cores": self.cores,
             "scale": self.scale,
+            "company": self.company,
             "ops": {name: list(pair) for name, pair in self.ops.items()},
         }
         Path(path).write_text(json.dumps(described, indent=1) + "\n")
@@ -85,6 +87,7 @@ class MeasuredCosts(MicrosecondCosts):
                 int(found["cores"]),
                 float(found["scale"]),
                 found["machine"],
+                company=float(found["company"]),
                 messages=MessageCosts(**{k: float(v) for k, v in found["messages"].items()}),
             )
         except OSError as error:

@@ -43,6 +43,7 @@ def measure_messages(backend: Backend, rounds: int) -> MessageCosts:
         receive=small["receive"],
         send_per_byte=per_byte("send"),
         receive_per_byte=per_byte("receive"),
+        input_per_byte=per_byte("send"),
         segment=backend.segment(*_convolutions(backend), rounds),
         **_measure_requests(backend, rounds),
     )

@@ -304,6 +304,7 @@ class Playback:
         self._arrives: dict[int, float] = {}
         self._computing = [False] * workers
         self._segment = costs.segment()
+        self._alone = workers < 2
 
     def arrival(self, step: Step) -> float:
         """When what the step waits for is there: 0 if for nothing, infinity if it is not sent."""
@@ -313,7 +314,7 @@ class Playback:
         """The step on that worker, as soon as it can."""
         start = self.clock[worker]
         if isinstance(step, Compute):
-            end = start + self._costs.op(step.op, self._threads)
+            end = start + self._costs.op(step.op, self._threads, alone=self._alone)
             end += 0.0 if self._computing[worker] else self._segment
         elif isinstance(step, Send):
             value = self._messages[step.message].value

@@ -9,6 +9,7 @@ from typing import Any
 
 from ramiel_ir.backend import Backend, find_backend
 from ramiel_ir.calibrate import profile_in_turns
+from ramiel_ir.company import measure_company
 from ramiel_ir.costs import AnalyticCosts, MessageCosts
 from ramiel_ir.driver import SIMPLIFY, make_context, read
 from ramiel_ir.errors import RamielError
@@ -32,8 +33,11 @@ def profile(
 ) -> MeasuredCosts:
     """Measure a model on this machine: ops in sequence on 1 and on all threads, and messages.
 
-    Messages do not depend on the model: where they were measured before, they may be given. What a
-    segment takes beside its ops does, and is measured each time.
+    Ops are measured beside another worker as well, and so are the parts into which `divide` would
+    have them divided.
+
+    Where `messages` were measured before, they may be given. What depends on the model is measured
+    each time: what a segment takes beside its ops, and messages for each byte.
     """
     emitter = find_backend(backend)
     context = make_context(workers=2, backend=backend)
@@ -46,6 +50,11 @@ def profile(
     try:
         alone, together = profile_in_turns(emitter, graph, given, (1, cores), rounds)
         segment = emitter.segment(graph, given, rounds)
+        messages = messages or measure_messages(emitter, rounds)
+        messages = replace(messages, segment=segment or messages.segment)
+        company = 1.0
+        if cores > 1:
+            company, messages = measure_company(emitter, graph, given, messages, rounds)
     except RamielError:
         raise
     except Exception as error:  # of whatever class the backend's library has for it
@@ -58,9 +67,8 @@ def profile(
         if (label := op.label.removeprefix("%")) in ops and analytic.op(op) > 0
     ]
     scale = statistics.median(ratios) if ratios else 1.0
-    messages = messages or measure_messages(emitter, rounds)
-    messages = replace(messages, segment=segment or messages.segment)
-    costs = MeasuredCosts(backend, ops, cores, scale, describe_machine(), messages=messages)
+    machine = describe_machine()
+    costs = MeasuredCosts(backend, ops, cores, scale, machine, company=company, messages=messages)
     return _with_parts(costs, emitter, graph, given, rounds)
 
 

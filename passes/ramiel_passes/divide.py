@@ -12,6 +12,7 @@ import numpy as np
 from ramiel_ir.costs import Costs, distances
 from ramiel_ir.derived import JOINED, Part, part_name
 from ramiel_ir.ir import Array, Graph, Names, Op, Tensor, Type, Value
+from ramiel_ir.order import ancestors
 from ramiel_ir.pipeline import Context, No, Pass
 from ramiel_passes.rows import Rows, axis_of, restrict, rows_of
 
@@ -80,14 +81,7 @@ class _Order:
         count = len(graph.ops)
         self.index = {op: index for index, op in enumerate(graph.ops)}
         self.costs = np.array([context.costs.op(op, context.threads) for op in graph.ops])
-        before = np.zeros((count, count), bool)
-        for index, op in enumerate(graph.ops):
-            for value in op.reads:
-                if value.op is not None:
-                    maker = self.index[value.op]
-                    before[index] |= before[maker]
-                    before[index, maker] = True
-        self.before = before
+        self.before = before = ancestors(graph)
         self.beside: Array = ~(before | before.T | np.eye(count, dtype=bool))
 
     def places(self, ops: Sequence[Op]) -> list[int]:

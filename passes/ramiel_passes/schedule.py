@@ -15,13 +15,13 @@ class Schedule:
     """The graph's costs and edges, gathered once; each worker runs its ops in graph order.
 
     Ops are their positions in the graph, values are numbered. `makespan` agrees with
-    `simulate(make_plan(graph), costs).makespan` for the same assignment.
+    `simulate(make_plan(graph), costs).makespan` for the same assignment to several workers.
     """
 
     def __init__(self, graph: Graph, costs: Costs, threads: int = 1) -> None:
         self.graph = graph
         self.position = {op: index for index, op in enumerate(graph.ops)}
-        self.weight = [costs.op(op, threads) for op in graph.ops]
+        self.weight = [costs.op(op, threads, alone=False) for op in graph.ops]
         self.segment = costs.segment()
         self.edge: list[float] = []
         self.send: list[float] = []
