@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ramiel_ir.artifact import write_artifact
 from ramiel_ir.backend import Backend
@@ -19,8 +20,8 @@ from ramiel_ir.plan import Plan, make_plan, simulate
 from ramiel_ir.trace import Trace, record
 
 _TURNS = 2
-_CROSSINGS = 48
-"""Values at most that one of two workers makes for the other."""
+_APART = 8
+"""Ops at least from one that reads what the other worker makes to the next."""
 _LEAST_BYTES = 1 << 14
 """Of such a value: what smaller ones cost lies in their number."""
 
@@ -79,23 +80,22 @@ def measure_company(
 def _cross(both: Graph) -> None:
     """Let some ops of each twin read what the other one's ops make."""
     pairs = list(zip(both.ops[::2], both.ops[1::2], strict=True))
-    crossings = []
-    for pair in pairs:
-        read = [[value for value in op.reads if value.op is not None] for op in pair]
-        for mine, others in zip(*read, strict=True):
-            if value_bytes(mine.type) >= _LEAST_BYTES and not pair[0].regions:
-                crossings.append((pair, mine, others))
+    last, crossings = -_APART, 0
+    for index, (first, second) in enumerate(pairs):
+        if index - last < _APART or first.regions:
+            continue
+        for mine, others in zip(first.reads, second.reads, strict=True):
+            if mine.op is not None and value_bytes(mine.type) >= _LEAST_BYTES:
+                if crossings % 2:
+                    first.replace_reads(mine, others)
+                else:
+                    second.replace_reads(others, mine)
+                last, crossings = index, crossings + 1
                 break
-    step = -(-len(crossings) // _CROSSINGS)
-    for number, ((first, second), mine, others) in enumerate(crossings[:: step or 1]):
-        if number % 2:
-            first.replace_reads(mine, others)
-        else:
-            second.replace_reads(others, mine)
 
 
 class _Typical(NamedTuple):
-    """Median µs on worker 0, by what it did."""
+    """The first quartile of µs on worker 0, by what it did: others may use the machine as well."""
 
     computed: dict[str, float]
     sent: dict[int, float]
@@ -121,7 +121,7 @@ def _typical(traces: Sequence[Trace]) -> _Typical:
                 times[event.message] += event.duration
         for key, micros in times.items():
             seen[key].append(micros)
-    found = {key: statistics.median(micros) for key, micros in seen.items()}
+    found = {key: float(np.percentile(micros, 25)) for key, micros in seen.items()}
     return _Typical(
         {key: micros for key, micros in found.items() if isinstance(key, str)},
         {key: micros for key, micros in found.items() if isinstance(key, int)},

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from ramiel_ir.derived import Part
 from ramiel_ir.ir import DType, Graph, Op, Type, Value
 
 
@@ -52,6 +53,10 @@ class Costs(ABC):
     def op(self, op: Op, threads: int = 1, *, alone: bool = True) -> float:
         """The estimate for an op on the only worker, or on one of several, on the grid."""
         return _on_grid(self.estimate_op(op, threads) * (1.0 if alone else self.company))
+
+    def part(self, op: Op, part: Part, threads: int = 1) -> float:
+        """The estimate for an op that makes only a part of what `op` makes, on the grid."""
+        return _on_grid(self.estimate_op(op, threads) * part.share)
 
     def edge(self, value: Value) -> float:
         """The estimate for handing `value` to another worker, on the grid."""

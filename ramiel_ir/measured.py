@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import statistics
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 from ramiel_ir.costs import AnalyticCosts, MessageCosts, MicrosecondCosts
-from ramiel_ir.derived import COPY, parse_part
+from ramiel_ir.derived import COPY, Part, parse_part, part_name
 from ramiel_ir.errors import UsageError
-from ramiel_ir.ir import Graph, Op
+from ramiel_ir.ir import Graph, Op, Value
 
 FORMAT_VERSION = 6
 
@@ -46,6 +49,9 @@ class MeasuredCosts(MicrosecondCosts):
         shared = (alone - together) / (1 - 1 / self.cores)
         return alone - shared * (1 - 1 / min(threads, self.cores))
 
+    def part(self, op: Op, part: Part, threads: int = 1) -> float:
+        return self.op(Op(op.kind, (), [Value(part_name(part))]), threads)
+
     def known(self, graph: Graph) -> int:
         """How many ops of the graph were measured."""
         return sum(self._find(op) is not None for op in graph.ops)
@@ -57,8 +63,19 @@ class MeasuredCosts(MicrosecondCosts):
         part = None if name in self.ops or op.kind == "Slice" else parse_part(name)
         if part is None or part.whole not in self.ops:
             return self.ops.get(name)
+        share = part.share * self._waste.get(part.whole, 1.0)
         alone, together = self.ops[part.whole]
-        return part.share * alone, part.share * together
+        return share * alone, share * together
+
+    @cached_property
+    def _waste(self) -> dict[str, float]:
+        """How much longer parts of an op take than their share, by the parts that were measured."""
+        found: defaultdict[str, list[float]] = defaultdict(list)
+        for name, (alone, _) in self.ops.items():
+            part = parse_part(name)
+            if part is not None and self.ops.get(part.whole, (0.0,))[0] > 0:
+                found[part.whole].append(alone / self.ops[part.whole][0] / part.share)
+        return {name: statistics.mean(ratios) for name, ratios in found.items()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile as JSON."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -137,6 +138,7 @@ def _choose(run: Sequence[Op], order: _Order, context: Context) -> list[Division
     `least[n]` is the least µs of the first n ops, `taken[n]` the division that ends there.
     """
     costs = order.costs[order.places(run)]
+    per_row = [_per_row(op, context) for op in run]
     hop = min(context.costs.edge(op.writes[0]) for op in run)
     least: list[float] = [0.0]
     taken: list[Division | None] = [None]
@@ -154,7 +156,7 @@ def _choose(run: Sequence[Op], order: _Order, context: Context) -> list[Division
                 division = _division(ops, count)
                 if division is None:
                     continue
-                divided = _predict(division, costs[start:end], context.costs) + beside / count
+                divided = _predict(division, per_row[start:end], context.costs) + beside / count
                 if divided < whole * (1 - _LEAST_GAIN) and least[start] + divided < least[end]:
                     least[end], taken[end] = least[start] + divided, division
     found: list[Division] = []
@@ -206,14 +208,14 @@ def _leaves(value: Value, ops: Sequence[Op]) -> bool:
     return any(user not in ops for user in value.users())
 
 
-def _predict(division: Division, costs: Array, model: Costs) -> float:
+def _predict(division: Division, per_row: Sequence[float], model: Costs) -> float:
     """µs until the results are there: of the longest band, and of handing over what one needs."""
     ops, bands = division
     made = [op.writes[0] for op in ops]
     longest = 0.0
     for needs in bands:
-        shares = [_share(value, needs[value]) for value in made]
-        longest = max(longest, sum(cost * share for cost, share in zip(costs, shares, strict=True)))
+        rows = (needs[value][1] - needs[value][0] for value in made)
+        longest = max(longest, sum(map(operator.mul, per_row, rows)))
     last = bands[-1]
     handed = [(value, rows) for value, rows in last.items() if value not in made]
     for value in made:
@@ -230,8 +232,12 @@ def _rows_of_band(value: Value, number: int, count: int) -> Rows:
     return rows * number // count, rows * (number + 1) // count
 
 
-def _share(value: Value, rows: Rows) -> float:
-    return (rows[1] - rows[0]) / (rows_of(value) or 1)
+def _per_row(op: Op, context: Context) -> float:
+    """µs of a row of a part of the op."""
+    (result,) = op.writes
+    total = rows_of(result) or 1
+    half = max(1, total // 2)
+    return context.costs.part(op, Part(result.name, 0, half, total), context.threads) / half
 
 
 # Rewriting ----------------------------------------------------------------------------------------

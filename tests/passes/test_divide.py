@@ -24,6 +24,7 @@ from ramiel_passes.gate import Gate
 from ramiel_passes.rows import restrict, rows_of
 from ramiel_passes.sequential import Sequential
 from tests.strategies import examples, seeds
+from tests.test_plan import Table
 
 Array = np.ndarray[Any, Any]
 CHEAP = AnalyticCosts(
@@ -292,13 +293,20 @@ def test_where_the_gate_declines_ops_are_whole_again() -> None:
     assert [op.label for op in graph.ops] == ["%c0", "%c1", "%c2", "%y"]
 
 
-def test_a_part_costs_its_share_unless_it_was_measured() -> None:
-    costs = MeasuredCosts("torch", {"c0": (100.0, 60.0), "c0.rows0_7_28": (40.0, 40.0)})
-    kinds = [("c0", 100.0), ("c0.rows0_7_28", 40.0), ("c0.rows7_28_28", 75.0)]
-    for name, expected in [*kinds, ("c0.rows7_28_28.copy", 75.0)]:
+def test_a_part_costs_its_share_unless_parts_were_measured() -> None:
+    plain = MeasuredCosts("torch", {"c0": (100.0, 60.0)})
+    costs = MeasuredCosts("torch", {"c0": (100.0, 60.0), "c0.rows0_7_28": (50.0, 50.0)})
+    for name, share, measured in [
+        ("c0", 100.0, 100.0),
+        ("c0.rows0_7_28", 25.0, 50.0),
+        ("c0.rows7_28_28", 75.0, 150.0),  # twice its share, as the one that was measured
+        ("c0.rows7_28_28.copy", 75.0, 150.0),
+    ]:
         op = Op("Conv", [], [Value(name)])
-        assert costs.op(op) == expected
-    assert costs.op(Op("Conv", [], [Value("c0.rows7_28_28")]), 2) == 45.0
+        assert (plain.op(op), costs.op(op)) == (share, measured)
+    whole, part = Op("Conv", [], [Value("c0")]), Part("c0", 7, 28, 28)
+    assert (plain.part(whole, part), plain.part(whole, part, 2)) == (75.0, 45.0)
+    assert (costs.part(whole, part), Table(c0=8.0).part(whole, part)) == (150.0, 6.0)
     unknown = costs.op(Op("Slice", [], [Value("c0.rows7_28_28")]))
     assert unknown == costs.op(Op("Slice", [], [Value("something")]))
 
