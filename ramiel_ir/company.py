@@ -24,8 +24,6 @@ _APART = 8
 """Ops at least from one that reads what the other worker makes to the next."""
 _LEAST_BYTES = 1 << 14
 """Of such a value: what smaller ones cost lies in their number."""
-
-
 _LEAST_TOTAL = 1 << 19
 """Bytes of all of them, below which their µs per byte are noise."""
 

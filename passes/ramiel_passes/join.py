@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from ramiel_ir.derived import COPY, Part, parse_part
@@ -23,16 +23,24 @@ def join(graph: Graph) -> bool:
     return joiner.clean_up()
 
 
+_DEEPEST = 99
+"""Parts in a row that become whole together; `divide` makes fewer."""
+
+
 class _Joiner:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.values = {_base(value): value for value in graph.values()}
+        counts = Counter(value.name.partition(COPY)[0] for value in graph.values())
+        self.plain = {name for name, count in counts.items() if count == 1}
+        """Names that only one value has, without what makes them those of copies."""
+        self.values = {self._base(value): value for value in graph.values()}
         self.parts: defaultdict[str, list[tuple[Part, Op]]] = defaultdict(list)
         self.wholes: dict[str, Value | None] = {}
         self.new: list[Op] = []
         self.gone: set[Op] = set()
+        self.depth = 0
         for op in graph.ops:
-            part = parse_part(_base(op.writes[0])) if len(op.writes) == 1 else None
+            part = parse_part(self._base(op.writes[0])) if len(op.writes) == 1 else None
             if part is not None:
                 self.gone.add(op)
                 if op.kind != "Slice":
@@ -41,7 +49,7 @@ class _Joiner:
     def replace(self, concat: Op) -> None:
         """Let the readers of a Concat of all parts of a value read what one op makes."""
         (result,) = concat.writes
-        first = self._part(concat.operands[0])
+        first = self._part(concat.operand(0))
         if first is None or first.whole not in self.parts or result.is_output:
             return
         end = 0
@@ -88,7 +96,10 @@ class _Joiner:
             return self.values.get(name)
         if name not in self.wholes:
             self.wholes[name] = None  # for who asks meanwhile: nothing is a part of itself
-            self.wholes[name] = self._make_whole(self.parts[name])
+            self.depth += 1
+            if self.depth <= _DEEPEST:
+                self.wholes[name] = self._make_whole(self.parts[name])
+            self.depth -= 1
         return self.wholes[name]
 
     def _make_whole(self, parts: Sequence[tuple[Part, Op]]) -> Value | None:
@@ -127,7 +138,8 @@ class _Joiner:
         if all(value is read[0] for value in read):
             return read[0]
         names = {part.whole for value in read if (part := self._part(value)) is not None}
-        names |= {_base(value) for value in read if value is not None and self._part(value) is None}
+        whole = (value for value in read if value is not None and self._part(value) is None)
+        names |= {self._base(value) for value in whole}
         return self._whole(names.pop()) if len(names) == 1 else None
 
     def _is_part(self, part: Part, op: Op, whole: Op) -> bool:
@@ -137,25 +149,38 @@ class _Joiner:
             return False
         for wanted, read, value in zip(found.operands, op.operands, whole.operands, strict=True):
             if wanted is None or value is None or wanted == (0, rows_of(value)):
-                if read is not value and self._part(read) != _whole_part(value):
+                if read is not value and self._part(read) != self._whole_part(value):
                     return False
-            elif self._part(read) != Part(_base(value), *wanted, rows_of(value) or 0):
+            elif self._part(read) != Part(self._base(value), *wanted, rows_of(value) or 0):
                 return False
         return True
 
-    def _part(self, value: Value | None) -> Part | None:
-        """What part of what a value is, by name, and where it is a slice by what that takes."""
-        part = None if value is None else parse_part(_base(value))
+    def _part(self, value: Value | None, slices: int = 2) -> Part | None:
+        """What part of what a value is, by name, and where it is a slice by what that takes.
+
+        `divide` makes slices of slices, and none of those.
+        """
+        part = None if value is None else parse_part(self._base(value))
         if value is None or part is None or value.op is None or value.op.kind != "Slice":
             return part
-        source = value.op.operands[0]
-        assert source is not None
-        held = self._part(source) or _whole_part(source)
+        source = value.op.operand(0)
+        if source is None or not slices:
+            return None
+        held = self._part(source, slices - 1) or self._whole_part(source)
         bounds = (part.first - held.first, part.end - held.first, axis_of(value))
         given = [None if x is None or x.weight is None else x.weight for x in value.op.operands[1:]]
         taken = [x.array.tolist() for x in given if x is not None and not x.is_detached]
         fits = taken == [[bound] for bound in bounds] and held.whole == part.whole
         return part if fits and held.total == part.total else None
+
+    def _whole_part(self, value: Value | None) -> Part:
+        name, rows = ("", 0) if value is None else (self._base(value), rows_of(value) or 0)
+        return Part(name, 0, rows, rows)
+
+    def _base(self, value: Value) -> str:
+        """The name, without what makes it that of a copy where that is the only one left."""
+        name = value.name.partition(COPY)[0]
+        return name if name in self.plain else value.name
 
 
 def _first(part: tuple[Part, Op]) -> int:
@@ -164,13 +189,3 @@ def _first(part: tuple[Part, Op]) -> int:
 
 def _end(part: tuple[Part, Op]) -> int:
     return part[0].end
-
-
-def _whole_part(value: Value | None) -> Part:
-    name, rows = ("", 0) if value is None else (_base(value), rows_of(value) or 0)
-    return Part(name, 0, rows, rows)
-
-
-def _base(value: Value) -> str:
-    """The name without what makes it that of a copy."""
-    return value.name.partition(COPY)[0]

@@ -186,7 +186,7 @@ def _keeps_rows(op: Op) -> bool:
         case "BatchNormalization":
             return not op.attribute("training_mode", 0) and rank == _IMAGE
         case "Concat":
-            return bool(op.attribute("axis") % rank != rank - 2)
+            return bool(op.attribute("axis", 0) % rank != rank - 2)
         case "Gemm":
             return not op.attribute("transA", 0)
         case "LRN":

@@ -48,10 +48,8 @@ class Window(NamedTuple):
         where the windows would not be the same ones.
         """
         most = tuple(map(max, self.begins, self.ends))
-        wanted, found = (
-            self._counts(self.ends, False),
-            self._replace(begins=most)._counts(most, False),
-        )
+        wanted = self._counts(self.ends, False)
+        found = self._replace(begins=most)._counts(most, False)
         if wanted is None or found is None or min(*self.begins, *self.ends) < 0:
             return None
         kept = [":", ":"]
