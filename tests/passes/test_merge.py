@@ -114,6 +114,6 @@ def test_many_clusters_merge_in_near_linear_time() -> None:
         assert len(graph.clusters) == 2
         return time.process_time() - start
 
-    assert seconds(4000) < 40 * max(
-        seconds(400), 1e-3
-    )  # quadratic time would take 100 times as long
+    # the best of three: somebody else may have the cores, or their caches, for a moment
+    many, few = (min(seconds(count) for _ in range(3)) for count in (4000, 400))
+    assert many < 40 * max(few, 1e-3)  # quadratic time would take 100 times as long
