@@ -73,7 +73,7 @@ _IMAGE = 4  # axes
 
 def _window(op: Op, rows: Rows) -> Restriction | None:
     """Rows that windows slide over; what lies outside the image is padding."""
-    source, result = op.operands[0], op.writes[0]
+    source, result = op.operand(0), op.writes[0]
     height = rows_of(source)
     if source is None or height is None or _rank(source) != _IMAGE or _rank(result) != _IMAGE:
         return None
