@@ -224,8 +224,9 @@ def demo(
     print_table("latency in ms, median ± spread, all contestants interleaved", header, rows)
     print(
         "clusters: before merge → after merge → workers. bound: the most that any plan of whole "
-        "ops on these workers can gain over 1 thread.\nsequential: one worker with all cores. speedup: of the "
-        "workers over sequential; below 1 the gate should decline, and says whether it does."
+        "ops on these workers can gain over 1 thread.\n"
+        "sequential: one worker with all cores. speedup: of the workers over sequential; below 1 "
+        "the gate should decline, and says whether it does."
     )
     print("Read the generated code:")
     for row in shown:
