@@ -48,7 +48,7 @@ class Refine(Pass):
     """
 
     name = "refine"
-    budget: int = 1_500_000
+    budget: int = 4_500_000
     seconds: float | None = None
     seed: int = 0
 
@@ -132,13 +132,15 @@ class _Search:
             if best.makespan <= bound or time.monotonic() > deadline:
                 break
             temperature = hot * (1 - trial / trials) ** 2
-            homes, priorities = self._neighbour(current, priority)
-            outcome = self.scheduler.play(homes, priorities)
-            worse = self._price(outcome) - self._price(current)
-            if worse <= 0 or self.rng.random() < math.exp(-worse / max(temperature, 1e-9)):
-                current, priority = outcome, priorities
-            if outcome.makespan < best.makespan:
-                best = outcome
+            homes, priorities, changed = self._neighbour(current, priority)
+            # Metropolis et al. (1953): a worse one is taken with probability exp(-worse / heat).
+            most = self._price(current) - temperature * math.log(1 - self.rng.random())
+            outcome = self.scheduler.replay(current, homes, priorities, changed, most, self.dear)
+            if outcome is None:
+                continue
+            current, priority = outcome, priorities
+            if current.makespan < best.makespan:
+                best = current
         return best
 
     def _price(self, outcome: Outcome) -> float:
@@ -148,22 +150,28 @@ class _Search:
         """
         return outcome.makespan + self.dear / self.scheduler.workers * outcome.messages
 
-    def _neighbour(self, current: Outcome, priority: list[float]) -> tuple[list[int], list[float]]:
-        """One change: ops join the other end of a message, or those that everything waits for move
-        or become more or less urgent."""
+    def _neighbour(
+        self, current: Outcome, priority: list[float]
+    ) -> tuple[list[int], list[float], list[int]]:
+        """Homes and priorities after one change, and whose they are.
+
+        Ops join the other end of a message, or those that everything waits for move or become more
+        or less urgent.
+        """
         index, worker = self._at_a_message(current.home)
         if worker < 0:
             index = self.rng.choice(current.critical_chain())
             if self.rng.random() < _REORDER:
                 priorities = list(priority)
                 priorities[index] = self.rng.choice(priority)
-                return current.home, priorities
+                return current.home, priorities, [index]
             worker = self.rng.randrange(self.scheduler.workers - 1)
             worker += worker >= current.home[index]
         homes = list(current.home)
-        for moved in self._neighbours(index, current, self.rng.randint(1, _LONGEST_MOVE)):
-            homes[moved] = worker
-        return homes, priority
+        moved = self._neighbours(index, current, self.rng.randint(1, _LONGEST_MOVE))
+        for other in moved:
+            homes[other] = worker
+        return homes, priority, moved
 
     def _at_a_message(self, home: list[int]) -> tuple[int, int]:
         """An op that sends or receives, and a worker at the other end; -1 for none, or if chance

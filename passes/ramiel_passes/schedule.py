@@ -10,6 +10,9 @@ from heapq import heappop, heappush
 from ramiel_ir.costs import Costs
 from ramiel_ir.ir import Graph, Op
 
+_STATES = 16
+"""That an outcome keeps, so that the next one need not be played from the start."""
+
 
 class Schedule:
     """The graph's costs and edges, gathered once; each worker runs its ops in graph order.
@@ -77,20 +80,62 @@ class Schedule:
         return max(free.values(), default=0.0)
 
 
+class State:
+    """Where a list scheduler stands after `len(order)` ops."""
+
+    def __init__(self, workers: int, missing: list[int]) -> None:
+        self.order: list[int] = []
+        self.place = [0] * len(missing)
+        """Per op, where it is in the order."""
+        self.end = [0.0] * len(missing)
+        self.binding = [-1] * len(missing)
+        """Per op, the one that it had to wait for, before it or on another worker; -1 for none."""
+        self.missing = missing
+        """Per op, how many of its operands are not computed yet."""
+        self.free = [0.0] * workers
+        self.begins = [math.inf] * workers
+        """Per worker, when it could begin its next op."""
+        self.last = [-1] * workers
+        self.computing = [False] * workers
+        # Per worker, ops whose operands are computed: those that could begin, by urgency, and
+        # those that still wait for a message, by its arrival.
+        self.now: list[list[tuple[float, int]]] = [[] for _ in range(workers)]
+        self.later: list[list[tuple[float, float, int]]] = [[] for _ in range(workers)]
+        self.arrives: dict[int, float] = {}  # by value * workers + target, until it is received
+        self.messages = 0.0
+        """µs for which messages occupy workers, all together."""
+        self.lost = 0.0
+        """µs for which workers did not compute, all together."""
+
+    def copy(self) -> State:
+        """The same in lists of its own."""
+        copied = State.__new__(State)
+        copied.order, copied.place, copied.end = list(self.order), list(self.place), list(self.end)
+        copied.binding, copied.missing = list(self.binding), list(self.missing)
+        copied.free, copied.begins = list(self.free), list(self.begins)
+        copied.last, copied.computing = list(self.last), list(self.computing)
+        copied.now, copied.later = list(map(list, self.now)), list(map(list, self.later))
+        copied.arrives = dict(self.arrives)
+        copied.messages, copied.lost = self.messages, self.lost
+        return copied
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What a list scheduler made: homes, an order that is topological, and when ops end.
+    """What a list scheduler made of ops on these homes: an order that is topological, and times.
 
-    `binding[i]` is the op that op i had to wait for, before it or on another worker; -1 for none.
-    `messages` are the µs for which messages occupy workers, all together.
+    `messages` are the µs for which messages occupy workers, all together. The `states` are some of
+    those on the way there, the first one at the start.
     """
 
     makespan: float
     messages: float
     home: list[int]
     order: list[int]
+    place: list[int]
     end: list[float]
     binding: list[int]
+    states: list[State]
 
     def critical_chain(self) -> list[int]:
         """The ops, last first, each of which waited for the next, up to the start."""
@@ -108,7 +153,25 @@ class ListSchedule:
     def __init__(self, schedule: Schedule, workers: int) -> None:
         self.schedule = schedule
         self.workers = workers
-        self._reads = [len(reads) for reads in schedule.reads]
+        self._total = sum(schedule.weight)
+        self._reads = [
+            [(value * workers, source, schedule.receive[value]) for value, source in reads]
+            for reads in schedule.reads
+        ]
+        self._writes = [
+            [
+                (value * workers, schedule.edge[value], schedule.send[value], readers)
+                for value in writes
+                for readers in [schedule.readers[value]]
+            ]
+            for writes in schedule.writes
+        ]
+        self._apart = max(1, len(schedule.weight) // _STATES)
+        self._tail = [0.0] * len(schedule.weight)  # µs at least after each op, by what follows it
+        for index in reversed(range(len(self._tail))):
+            for _, source in schedule.reads[index]:
+                least = schedule.weight[index] + self._tail[index]
+                self._tail[source] = max(self._tail[source], least)
 
     def connected(self, index: int) -> list[int]:
         """The ops that `index` reads from, and those that read from it."""
@@ -140,73 +203,119 @@ class ListSchedule:
 
     def play(self, home: Sequence[int], priority: Sequence[float]) -> Outcome:
         """Schedule every op on its home."""
-        known, workers = self.schedule, self.workers
-        reads, writes, readers = known.reads, known.writes, known.readers
-        edge, send, receive = known.edge, known.send, known.receive
-        missing = list(self._reads)
-        end = [0.0] * len(home)
-        binding = [-1] * len(home)
-        order: list[int] = []
-        messages = 0.0
-        free = [0.0] * workers
-        last = [-1] * workers
-        computing = [False] * workers
-        arrives: dict[int, float] = {}  # by value * workers + target, until it is received
-        # Per worker, ops whose operands are computed: those that could begin, by urgency, and
-        # those that still wait for a message, by its arrival.
-        now: list[list[tuple[float, int]]] = [[] for _ in range(workers)]
-        later: list[list[tuple[float, float, int]]] = [[] for _ in range(workers)]
-        for index, count in enumerate(missing):
-            if not count:
-                heappush(now[home[index]], (-priority[index], index))
+        outcome = self._go_on([self._start(home, priority)], home, priority, math.inf, 0.0)
+        assert outcome is not None
+        return outcome
 
-        def next_begin(worker: int) -> float:
-            if now[worker]:
-                return free[worker]
-            waiting = later[worker]
-            return max(free[worker], waiting[0][0]) if waiting else math.inf
+    def replay(
+        self,
+        base: Outcome,
+        home: Sequence[int],
+        priority: Sequence[float],
+        changed: Sequence[int],
+        limit: float,
+        dear: float,
+    ) -> Outcome | None:
+        """The same, where only `changed` ops have another home or priority than in `base`.
 
-        for _ in home:
-            worker = min(range(workers), key=next_begin)
-            begin = next_begin(worker)
+        None where it costs more than `limit`: the makespan, and `dear` for each µs that messages
+        take, shared among the workers. What came before any change mattered is not played again,
+        nor anything more once the limit cannot be kept.
+        """
+        if not all(self._reads[index] for index in changed):  # it could begin the whole
+            return self._go_on([self._start(home, priority)], home, priority, limit, dear)
+        sources = [source for index in changed for _, source, _ in self._reads[index]]
+        first = min(base.place[source] for source in sources)  # which sends, or lets it begin
+        states = [state for state in base.states if len(state.order) <= first]
+        return self._go_on(states, home, priority, limit, dear)
+
+    def _start(self, home: Sequence[int], priority: Sequence[float]) -> State:
+        start = State(self.workers, list(map(len, self._reads)))
+        for index, reads in enumerate(self._reads):
+            if not reads:
+                heappush(start.now[home[index]], (-priority[index], index))
+                start.begins[home[index]] = 0.0
+        return start
+
+    def _go_on(
+        self,
+        states: list[State],
+        home: Sequence[int],
+        priority: Sequence[float],
+        limit: float,
+        dear: float,
+    ) -> Outcome | None:
+        """From the last of these states to the end, or until it is certain to exceed the limit."""
+        workers, reads, writes, tail = self.workers, self._reads, self._writes, self._tail
+        weight, segment = self.schedule.weight, self.schedule.segment
+        state = states[-1].copy()
+        order, place, end, binding = state.order, state.place, state.end, state.binding
+        missing, free, begins = state.missing, state.free, state.begins
+        last, computing, arrives = state.last, state.computing, state.arrives
+        now, later = state.now, state.later
+        messages, lost = state.messages, state.lost
+        most_lost = limit * workers - self._total
+
+        for step in range(len(order), len(home)):
+            if not step % self._apart and step > len(states[-1].order):
+                state.messages, state.lost = messages, lost
+                states.append(state.copy())
+            begin = min(begins)
+            worker = begins.index(begin)
             ready, waiting = now[worker], later[worker]
             while waiting and waiting[0][0] <= begin:
                 _, urgency, index = heappop(waiting)
                 heappush(ready, (urgency, index))
             index = heappop(ready)[1]
-            clock, binding[index] = free[worker], last[worker]
-            for value, source in reads[index]:
-                arrival = None
+            before = clock = free[worker]
+            binding[index] = last[worker]
+            for key, source, busy in reads[index]:
                 if home[source] != worker:
-                    arrival = arrives.pop(value * workers + worker, None)
-                if arrival is not None:
-                    computing[worker] = False
-                    messages += receive[value]
-                    clock += receive[value]
-                    if arrival > clock:
-                        clock, binding[index] = arrival, source
-            clock += known.weight[index] + (0.0 if computing[worker] else known.segment)
+                    arrival = arrives.pop(key + worker, None)
+                    if arrival is not None:
+                        computing[worker] = False
+                        messages += busy
+                        clock += busy
+                        if arrival > clock:
+                            clock, binding[index] = arrival, source
+            clock += weight[index] + (0.0 if computing[worker] else segment)
             computing[worker] = True
             end[index] = clock
-            for value in writes[index]:
-                for target in dict.fromkeys([home[reader] for reader in readers[value]]):
-                    if target != worker:
-                        arrives[value * workers + target] = clock + edge[value]
-                        messages += send[value]
-                        clock += send[value]
-                        computing[worker] = False
+            if clock + tail[index] > limit:
+                return None
+            for key, hop, busy, readers in writes[index]:
+                away = [home[reader] for reader in readers if home[reader] != worker]
+                for target in dict.fromkeys(away) if away else ():
+                    arrives[key + target] = clock + hop
+                    messages += busy
+                    clock += busy
+                    computing[worker] = False
+            lost += clock - before - weight[index]
+            if lost + dear * messages > most_lost:
+                return None
             free[worker] = clock
             last[worker] = index
+            place[index] = step
             order.append(index)
-            for value in writes[index]:
-                for reader in readers[value]:
+            begins[worker] = clock if ready else math.inf
+            if waiting and not ready:
+                begins[worker] = max(clock, waiting[0][0])
+            for *_, readers in writes[index]:
+                for reader in readers:
                     missing[reader] -= 1
                     if missing[reader]:
                         continue
                     there, arrival = home[reader], 0.0
-                    for read, source in reads[reader]:
+                    for key, source, busy in reads[reader]:
                         if home[source] != there:
-                            comes = arrives.get(read * workers + there, 0.0) - receive[read]
-                            arrival = max(arrival, comes)
+                            comes = arrives.get(key + there, 0.0) - busy
+                            if comes > arrival:
+                                arrival = comes
                     heappush(later[there], (arrival, -priority[reader], reader))
-        return Outcome(max(free, default=0.0), messages, list(home), order, end, binding)
+                    begin = free[there] if arrival < free[there] else arrival
+                    if begin < begins[there]:
+                        begins[there] = begin
+        makespan = max(free, default=0.0)
+        if makespan + dear / workers * messages > limit:
+            return None
+        return Outcome(makespan, messages, list(home), order, place, end, binding, states)

@@ -213,6 +213,38 @@ def test_the_list_schedule_agrees_with_the_simulation() -> None:
         assert outcome.makespan == predicted(graph, context), f"seed {seed}"
 
 
+def test_a_changed_list_schedule_is_the_one_that_is_made_from_the_start() -> None:
+    """Whatever it takes over from what it changes; it is given up only if it exceeds the limit."""
+    taken_over = given_up = 0
+    for seed in range(_DAGS):
+        rng = random.Random(seed)
+        graph = random_dag(rng, 60)
+        context = random_context(rng)
+        scheduler = ListSchedule(Schedule(graph, context.costs, context.threads), workers=3)
+        homes = [rng.randrange(3) for _ in graph.ops]
+        priority = [rng.random() for _ in graph.ops]
+        base = scheduler.play(homes, priority)
+        for _ in range(5):
+            changed = rng.sample(range(len(homes)), min(len(homes), rng.randint(1, 3)))
+            for index in changed:
+                homes[index], priority[index] = rng.randrange(3), rng.random()
+            dear = rng.choice((0.0, 0.25, 4.0))
+            whole = scheduler.play(homes, priority)
+            price = whole.makespan + dear / 3 * whole.messages
+            same = scheduler.replay(base, homes, priority, changed, price + 1e-6, dear)
+            assert same is not None
+            assert same.order == whole.order and same.end == whole.end, f"seed {seed}"
+            assert same.makespan == whole.makespan and same.messages == whole.messages
+            assert same.place == whole.place and same.binding == whole.binding
+            assert same.critical_chain() == whole.critical_chain()
+            least = price - 1e-6
+            given_up += scheduler.replay(base, homes, priority, changed, least, dear) is None
+            taken_over += len(same.states) > 1 and same.states[1] is base.states[1]
+            base = same
+    assert given_up == 5 * _DAGS
+    assert taken_over > _DAGS
+
+
 def test_refine_never_raises_the_predicted_makespan() -> None:
     refined = 0
     for seed in range(_DAGS // 10):
@@ -256,6 +288,7 @@ def test_refine_stops_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
         return play(self, home, priority)
 
     monkeypatch.setattr(ListSchedule, "play", count)
+    monkeypatch.setattr(ListSchedule, "replay", None)  # a change would be tried after the deadline
     graph = random_dag(random.Random(0), 50)
     for cluster, op in enumerate(graph.ops):
         op.cluster = cluster
