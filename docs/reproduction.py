@@ -103,13 +103,14 @@ def reproduce(name: str, rounds: int, messages: MessageCosts) -> Row:
         return plan_model(graph, backend="torch", passes=passes, context=within)
 
     parallel = parallel_pipeline(_WORKERS)
+    whole = parallel.replace("divide,", "")  # samples side by side need no messages of parts
     sequential = compiled(f"{SIMPLIFY},sequential")
     plans = {
         "sequential": sequential.plan,
         "ungated": (ungated := compiled(parallel)).plan,
         "gated": (gated := compiled(default_pipeline(_WORKERS)).plan),
-        "hypercluster": compiled(f"{parallel},hypercluster{{samples={_SAMPLES}}}").plan,
-        "switched": compiled(f"{parallel},hypercluster{{samples={_SAMPLES},switched=true}}").plan,
+        "hypercluster": compiled(f"{whole},hypercluster{{samples={_SAMPLES}}}").plan,
+        "switched": compiled(f"{whole},hypercluster{{samples={_SAMPLES},switched=true}}").plan,
         "in step": make_plan(in_step(sequential.graph, max(1, len(ungated.plan.messages) // 2))),
     }
     timelines = {title: simulate(plan, costs) for title, plan in plans.items()}
