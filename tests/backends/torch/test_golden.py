@@ -53,7 +53,7 @@ def test_it_reads_well(compiled: tuple[Plan, Path]) -> None:
     text = path.read_text()
     assert max(map(len, text.splitlines())) <= 100
     for number in range(2, 10):
-        assert f"fire{number}_expand1x1_conv = F.conv2d(" in text
+        assert f"fire{number}_expand3x3_conv = F.conv2d(" in text
         assert f"fire{number}_concat = torch.cat(" in text
     assert re.search(r"port\.send\(\d+, fire5_squeeze_relu\)  # to worker 1", text)
     ops = re.findall(r"^        \w+ = (?!port)", text, re.MULTILINE)

@@ -131,6 +131,38 @@ def test_unequal_padding_copies_no_operand(
     assert ("F.pad" in text) == (name == "conv_stride" and pads[0] < pads[2])
 
 
+@pytest.mark.parametrize(
+    ("op", "size", "asks"),
+    [
+        ("Conv(x, w, b)", (1, 64, 20, 20), True),
+        ("Conv<pads=[0,0,0,0]>(x, w)", (2, 64, 20, 20), True),
+        ("Conv(x, w, b)", (1, 64, 17, 18), False),  # torch would not ask oneDNN
+        ("Conv(x, w, b)", (1, 2048, 8, 8), False),  # nor would it win
+        ("Conv<strides=[2,2]>(x, w, b)", (1, 64, 20, 20), False),  # torch asks by itself
+        ("Conv<pads=[1,1,1,1]>(x, w, b)", (1, 64, 20, 20), False),
+        ("Conv<group=2>(x, w, b)", (1, 128, 20, 20), False),
+    ],
+)
+def test_large_images_meet_small_kernels_in_onednn(
+    op: str, size: tuple[int, ...], asks: bool, tmp_path: Path
+) -> None:
+    numbers = np.random.default_rng(0)
+    channels = size[1] // 2 if "group" in op else size[1]
+    weights = {
+        "w": numbers.normal(size=(6, channels, 1, 1)).astype("f4") / 8,
+        "b": numbers.normal(size=6).astype("f4"),
+    }
+    given = ", ".join(
+        f"float[{','.join(map(str, shape))}] {key}"
+        for key, shape in (("x", size), *((key, array.shape) for key, array in weights.items()))
+    )
+    inputs = {"x": numbers.normal(size=size).astype("f4"), **weights}
+    model = parse(f"g ({given}) => (float[a,b,c,d] y) {{ y = {op} }}")
+    text = emit(model, tmp_path)
+    assert ("nn.pointwise_conv2d(" in text) == asks
+    assert_same(run(tmp_path, inputs), reference(model, inputs))
+
+
 def matching(pattern: str) -> onnx.ModelProto:
     """RegexFullMatch of a vector."""
     model = parse("g (string[n] x) => (bool[n] y) { y = RegexFullMatch(x) }")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -167,6 +168,11 @@ def padded(operand: str, begins: Sequence[int], ends: Sequence[int], value: str 
     return f"F.pad({operand}, ({', '.join(map(str, ordered))}){value})"
 
 
+_ONEDNN_ELEMENTS = 20_480
+"""Of an image, up to which torch never asks oneDNN."""
+_ONEDNN_PIXELS = 128
+"""Below which oneDNN loses by reordering the kernel what it gains."""
+
 _NEUTRAL = {"kernel_shape": None, "strides": 1, "dilations": 1, "pads": 0}
 
 
@@ -196,6 +202,8 @@ def convolution(site: Site, x: str, w: str, bias: str, *, weight: int = 1) -> st
             x, begins = padded(x, begins, found.ends), (0,) * len(begins)
         else:
             begins, kept = wider
+    if _is_pointwise(site, found):
+        return call("nn.pointwise_conv2d", x, w, bias)
     convolved = call(
         f"F.conv{len(begins)}d",
         *(x, w, bias),
@@ -205,6 +213,17 @@ def convolution(site: Site, x: str, w: str, bias: str, *, weight: int = 1) -> st
         groups=groups,
     )
     return convolved + kept
+
+
+def _is_pointwise(site: Site, found: Window) -> bool:
+    """Whether it is one that `pointwise_conv2d` is for."""
+    known = sizes(site, 0)
+    if known is None or None in known or len(known) != 4 or site.dtype(0) is not DType.F32:
+        return False
+    moves = {*found.kernel, *found.strides, *found.dilations} != {1} or any(found.begins)
+    if moves or site.attribute("group", 1) != 1:
+        return False
+    return math.prod(known) > _ONEDNN_ELEMENTS and math.prod(known[2:]) >= _ONEDNN_PIXELS
 
 
 @emits("Conv")

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from onnx_ops import nn
 
 
 def worker_0(weights):
@@ -58,7 +59,7 @@ def worker_0(weights):
         del conv1_conv
         maxpool = F.max_pool2d(conv1_relu, 3, stride=2, ceil_mode=True)
         del conv1_relu
-        fire2_squeeze_conv = F.conv2d(maxpool, fire2_squeeze_weight, fire2_squeeze_bias)
+        fire2_squeeze_conv = nn.pointwise_conv2d(maxpool, fire2_squeeze_weight, fire2_squeeze_bias)
         del maxpool
         fire2_squeeze_relu = F.relu(fire2_squeeze_conv, inplace=True)
         del fire2_squeeze_conv
@@ -74,7 +75,9 @@ def worker_0(weights):
         fire2_expand1x1_relu = port.receive(1)  # from worker 1
         fire2_concat = torch.cat((fire2_expand1x1_relu, fire2_expand3x3_relu), 1)
         del fire2_expand1x1_relu, fire2_expand3x3_relu
-        fire3_squeeze_conv = F.conv2d(fire2_concat, fire3_squeeze_weight, fire3_squeeze_bias)
+        fire3_squeeze_conv = nn.pointwise_conv2d(
+            fire2_concat, fire3_squeeze_weight, fire3_squeeze_bias
+        )
         del fire2_concat
         fire3_squeeze_relu = F.relu(fire3_squeeze_conv, inplace=True)
         del fire3_squeeze_conv
@@ -90,7 +93,9 @@ def worker_0(weights):
         fire3_expand1x1_relu = port.receive(3)  # from worker 1
         fire3_concat = torch.cat((fire3_expand1x1_relu, fire3_expand3x3_relu), 1)
         del fire3_expand1x1_relu, fire3_expand3x3_relu
-        fire4_squeeze_conv = F.conv2d(fire3_concat, fire4_squeeze_weight, fire4_squeeze_bias)
+        fire4_squeeze_conv = nn.pointwise_conv2d(
+            fire3_concat, fire4_squeeze_weight, fire4_squeeze_bias
+        )
         del fire3_concat
         fire4_squeeze_relu = F.relu(fire4_squeeze_conv, inplace=True)
         del fire4_squeeze_conv
@@ -108,7 +113,9 @@ def worker_0(weights):
         del fire4_expand1x1_relu, fire4_expand3x3_relu
         fire4_maxpool = F.max_pool2d(fire4_concat, 3, stride=2, ceil_mode=True)
         del fire4_concat
-        fire5_squeeze_conv = F.conv2d(fire4_maxpool, fire5_squeeze_weight, fire5_squeeze_bias)
+        fire5_squeeze_conv = nn.pointwise_conv2d(
+            fire4_maxpool, fire5_squeeze_weight, fire5_squeeze_bias
+        )
         del fire4_maxpool
         fire5_squeeze_relu = F.relu(fire5_squeeze_conv, inplace=True)
         del fire5_squeeze_conv
@@ -124,7 +131,9 @@ def worker_0(weights):
         fire5_expand1x1_relu = port.receive(7)  # from worker 1
         fire5_concat = torch.cat((fire5_expand1x1_relu, fire5_expand3x3_relu), 1)
         del fire5_expand1x1_relu, fire5_expand3x3_relu
-        fire6_squeeze_conv = F.conv2d(fire5_concat, fire6_squeeze_weight, fire6_squeeze_bias)
+        fire6_squeeze_conv = nn.pointwise_conv2d(
+            fire5_concat, fire6_squeeze_weight, fire6_squeeze_bias
+        )
         del fire5_concat
         fire6_squeeze_relu = F.relu(fire6_squeeze_conv, inplace=True)
         del fire6_squeeze_conv
@@ -140,7 +149,9 @@ def worker_0(weights):
         fire6_expand1x1_relu = port.receive(9)  # from worker 1
         fire6_concat = torch.cat((fire6_expand1x1_relu, fire6_expand3x3_relu), 1)
         del fire6_expand1x1_relu, fire6_expand3x3_relu
-        fire7_squeeze_conv = F.conv2d(fire6_concat, fire7_squeeze_weight, fire7_squeeze_bias)
+        fire7_squeeze_conv = nn.pointwise_conv2d(
+            fire6_concat, fire7_squeeze_weight, fire7_squeeze_bias
+        )
         del fire6_concat
         fire7_squeeze_relu = F.relu(fire7_squeeze_conv, inplace=True)
         del fire7_squeeze_conv
@@ -156,7 +167,9 @@ def worker_0(weights):
         fire7_expand1x1_relu = port.receive(11)  # from worker 1
         fire7_concat = torch.cat((fire7_expand1x1_relu, fire7_expand3x3_relu), 1)
         del fire7_expand1x1_relu, fire7_expand3x3_relu
-        fire8_squeeze_conv = F.conv2d(fire7_concat, fire8_squeeze_weight, fire8_squeeze_bias)
+        fire8_squeeze_conv = nn.pointwise_conv2d(
+            fire7_concat, fire8_squeeze_weight, fire8_squeeze_bias
+        )
         del fire7_concat
         fire8_squeeze_relu = F.relu(fire8_squeeze_conv, inplace=True)
         del fire8_squeeze_conv
@@ -174,7 +187,9 @@ def worker_0(weights):
         del fire8_expand1x1_relu, fire8_expand3x3_relu
         fire8_maxpool = F.max_pool2d(fire8_concat, 3, stride=2, ceil_mode=True)
         del fire8_concat
-        fire9_squeeze_conv = F.conv2d(fire8_maxpool, fire9_squeeze_weight, fire9_squeeze_bias)
+        fire9_squeeze_conv = nn.pointwise_conv2d(
+            fire8_maxpool, fire9_squeeze_weight, fire9_squeeze_bias
+        )
         del fire8_maxpool
         fire9_squeeze_relu = F.relu(fire9_squeeze_conv, inplace=True)
         del fire9_squeeze_conv
@@ -190,7 +205,7 @@ def worker_0(weights):
         fire9_expand1x1_relu = port.receive(15)  # from worker 1
         fire9_concat = torch.cat((fire9_expand1x1_relu, fire9_expand3x3_relu), 1)
         del fire9_expand1x1_relu, fire9_expand3x3_relu
-        conv10_conv = F.conv2d(fire9_concat, conv10_weight, conv10_bias)
+        conv10_conv = nn.pointwise_conv2d(fire9_concat, conv10_weight, conv10_bias)
         del fire9_concat
         conv10_relu = F.relu(conv10_conv, inplace=True)
         del conv10_conv
@@ -232,7 +247,7 @@ def worker_1(weights):
     def run(port):
         # Segment 1 of 8, predicted to start at 3.40 ms.
         fire2_squeeze_relu = port.receive(0)  # from worker 0
-        fire2_expand1x1_conv = F.conv2d(
+        fire2_expand1x1_conv = nn.pointwise_conv2d(
             fire2_squeeze_relu, fire2_expand1x1_weight, fire2_expand1x1_bias
         )
         del fire2_squeeze_relu
@@ -243,7 +258,7 @@ def worker_1(weights):
 
         # Segment 2 of 8, predicted to start at 4.45 ms.
         fire3_squeeze_relu = port.receive(2)  # from worker 0
-        fire3_expand1x1_conv = F.conv2d(
+        fire3_expand1x1_conv = nn.pointwise_conv2d(
             fire3_squeeze_relu, fire3_expand1x1_weight, fire3_expand1x1_bias
         )
         del fire3_squeeze_relu
@@ -254,7 +269,7 @@ def worker_1(weights):
 
         # Segment 3 of 8, predicted to start at 5.59 ms.
         fire4_squeeze_relu = port.receive(4)  # from worker 0
-        fire4_expand1x1_conv = F.conv2d(
+        fire4_expand1x1_conv = nn.pointwise_conv2d(
             fire4_squeeze_relu, fire4_expand1x1_weight, fire4_expand1x1_bias
         )
         del fire4_squeeze_relu
@@ -265,7 +280,7 @@ def worker_1(weights):
 
         # Segment 4 of 8, predicted to start at 8.20 ms.
         fire5_squeeze_relu = port.receive(6)  # from worker 0
-        fire5_expand1x1_conv = F.conv2d(
+        fire5_expand1x1_conv = nn.pointwise_conv2d(
             fire5_squeeze_relu, fire5_expand1x1_weight, fire5_expand1x1_bias
         )
         del fire5_squeeze_relu
@@ -276,7 +291,7 @@ def worker_1(weights):
 
         # Segment 5 of 8, predicted to start at 8.90 ms.
         fire6_squeeze_relu = port.receive(8)  # from worker 0
-        fire6_expand1x1_conv = F.conv2d(
+        fire6_expand1x1_conv = nn.pointwise_conv2d(
             fire6_squeeze_relu, fire6_expand1x1_weight, fire6_expand1x1_bias
         )
         del fire6_squeeze_relu
@@ -287,7 +302,7 @@ def worker_1(weights):
 
         # Segment 6 of 8, predicted to start at 10.11 ms.
         fire7_squeeze_relu = port.receive(10)  # from worker 0
-        fire7_expand1x1_conv = F.conv2d(
+        fire7_expand1x1_conv = nn.pointwise_conv2d(
             fire7_squeeze_relu, fire7_expand1x1_weight, fire7_expand1x1_bias
         )
         del fire7_squeeze_relu
@@ -298,7 +313,7 @@ def worker_1(weights):
 
         # Segment 7 of 8, predicted to start at 11.38 ms.
         fire8_squeeze_relu = port.receive(12)  # from worker 0
-        fire8_expand1x1_conv = F.conv2d(
+        fire8_expand1x1_conv = nn.pointwise_conv2d(
             fire8_squeeze_relu, fire8_expand1x1_weight, fire8_expand1x1_bias
         )
         del fire8_squeeze_relu
