@@ -41,10 +41,11 @@ class Refine(Pass):
     that makes things worse is kept with a probability that falls to zero (simulated annealing,
     Kirkpatrick et al. 1983), and the best state of all is what remains.
 
-    Deterministic for a `seed`. `budget` is how many ops may be played in all after the starts, so
-    that large graphs get fewer trials, and small ones several runs of them; `seconds` bounds the
-    time of both, and what it cuts off depends on the machine. The result is never worse than the
-    input, by simulation.
+    Deterministic for a `seed`. `budget` is how many ops there may be in all changes that are tried,
+    so that large graphs get fewer trials, and small ones several runs of them; of most changes only
+    a part is played (see `ListSchedule.replay`). `seconds` bounds the time of starts and trials,
+    and what it cuts off depends on the machine. The result is never worse than the input, by
+    simulation.
     """
 
     name = "refine"
