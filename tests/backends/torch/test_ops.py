@@ -140,6 +140,8 @@ def test_unequal_padding_copies_no_operand(
         ("Conv(x, w, b)", (1, 2048, 8, 8), False),  # nor would it win
         ("Conv<strides=[2,2]>(x, w, b)", (1, 64, 20, 20), False),  # torch asks by itself
         ("Conv<pads=[1,1,1,1]>(x, w, b)", (1, 64, 20, 20), False),
+        ("Conv<pads=[0,0,1,1]>(x, w, b)", (1, 64, 20, 20), False),
+        ("Conv<pads=[1,0,0,0]>(x, w, b)", (1, 64, 20, 20), False),
         ("Conv<group=2>(x, w, b)", (1, 128, 20, 20), False),
     ],
 )

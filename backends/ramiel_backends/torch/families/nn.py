@@ -220,8 +220,9 @@ def _is_pointwise(site: Site, found: Window) -> bool:
     known = sizes(site, 0)
     if known is None or None in known or len(known) != 4 or site.dtype(0) is not DType.F32:
         return False
-    moves = {*found.kernel, *found.strides, *found.dilations} != {1} or any(found.begins)
-    if moves or site.attribute("group", 1) != 1:
+    if {*found.kernel, *found.strides, *found.dilations, site.attribute("group", 1)} != {1}:
+        return False
+    if any(found.begins + found.ends):
         return False
     return math.prod(known) > _ONEDNN_ELEMENTS and math.prod(known[2:]) >= _ONEDNN_PIXELS
 
